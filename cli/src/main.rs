@@ -1,0 +1,3 @@
+//! The `tazpod` program.
+
+fn main() {}

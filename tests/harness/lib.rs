@@ -1,0 +1,1 @@
+//! Helpers that the outside tests share: throwaway vaults, processes, attacks.

@@ -1,0 +1,5 @@
+//! One primitive per file, behind our own names; the only files that import cipher crates.
+
+pub mod aead;
+pub mod secret;
+pub mod subkeys;

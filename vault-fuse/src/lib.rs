@@ -1,0 +1,2 @@
+//! Serves a TazPod vault to the kernel through FUSE.
+#![forbid(unsafe_code)]
