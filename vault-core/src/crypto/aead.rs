@@ -9,8 +9,8 @@ use crate::crypto::secret::SecretBytes;
 use crate::error::EntropyError;
 use crate::ports::Entropy;
 use std::fmt;
-use xaes_256_gcm::aead::{AeadInOut, KeyInit};
 use xaes_256_gcm::Xaes256Gcm;
+use xaes_256_gcm::aead::{AeadInOut, KeyInit};
 
 /// A number used once per key: 24 random bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
