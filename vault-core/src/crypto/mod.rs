@@ -1,5 +1,6 @@
 //! One primitive per file, behind our own names; the only files that import cipher crates.
 
 pub mod aead;
+pub mod kdf;
 pub mod secret;
 pub mod subkeys;

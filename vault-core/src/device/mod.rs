@@ -4,6 +4,18 @@
 //! Everything above this trait is written against it alone, so that power cuts, I/O errors and full
 //! disks can be tried at every single call.
 
+#[cfg(target_os = "linux")]
+pub mod file;
+#[cfg(target_os = "linux")]
+pub mod holder;
+#[cfg(any(test, feature = "testing"))]
+pub mod memory;
+
+#[cfg(target_os = "linux")]
+pub use file::{Access, FileDevice, OpenError};
+#[cfg(any(test, feature = "testing"))]
+pub use memory::MemoryDevice;
+
 use std::io;
 
 /// Random-access storage with an explicit write barrier.
