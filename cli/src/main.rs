@@ -1,3 +1,33 @@
-//! The `tazpod` program.
+//! The `tazpod` program: parse, run, render the error, answer with an exit status.
+#![deny(unsafe_code, clippy::print_stdout, clippy::print_stderr)]
+// The verbs that use the rest of these modules join the dispatch one by one.
+#![allow(dead_code)]
 
-fn main() {}
+mod app;
+mod args;
+mod caller;
+mod commands;
+mod config;
+mod error;
+mod project;
+mod sys;
+mod ui;
+mod units;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = match args::Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(answer) => return ui::command_line_answer(&answer),
+    };
+    let app = app::App::new(&arguments.global);
+    match commands::run(&app, arguments.command) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            app.ui.report(&error);
+            ExitCode::from(error.exit_status())
+        }
+    }
+}

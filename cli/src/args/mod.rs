@@ -1,0 +1,46 @@
+//! The command line as types. The doc comments are the help; nothing here does anything.
+
+pub(crate) mod access;
+pub(crate) mod ghost;
+pub(crate) mod project;
+pub(crate) mod vault;
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// A developer's vault whose contents exist only inside your own shell.
+///
+/// `tazpod pull` opens the project's encrypted vault in a ghost: a shell in a private mount
+/// namespace, the only place where ~/secrets has anything in it. When the shell ends, the ghost
+/// ends.
+#[derive(Debug, Parser)]
+#[command(name = "tazpod", version, disable_help_subcommand = true, after_help = EXIT_STATUS)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_STATUS: &str = "\
+Exit status: 0 done; 64 wrong usage; 65 the image is damaged or was altered; 66 not an image that
+tazpod reads; 69 the machine lacks or refuses something; 70 a mistake of ours; 75 in use; 76 an older
+image than this machine has seen; 77 wrong passphrase; 78 mistake in a configuration file; 130 Ctrl-C.
+A ghost ends with the status of its shell or command.";
+
+/// Options that every command has.
+#[derive(Args, Debug)]
+pub(crate) struct GlobalArgs {
+    /// Work as if started in this folder
+    #[arg(short = 'C', value_name = "FOLDER", global = true)]
+    pub(crate) folder: Option<PathBuf>,
+    /// Say nothing but results, warnings and errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Status(project::StatusArgs),
+}

@@ -1,0 +1,14 @@
+//! One verb, one file: from the typed arguments to the domain call to the words shown.
+
+mod status;
+
+use crate::app::App;
+use crate::args::Command;
+use crate::error::Result;
+
+/// Runs the verb and returns the exit status.
+pub(crate) fn run(app: &App, command: Command) -> Result<u8> {
+    match command {
+        Command::Status(args) => status::run(app, &args),
+    }
+}

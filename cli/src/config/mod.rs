@@ -1,0 +1,153 @@
+//! `.tazpod/config.yaml`: what a person decided about the project, once.
+//!
+//! Every key is optional. An unknown key or a value of the wrong type is an error that names the
+//! file, the line, the column and what was expected; files of the older Go program keep working,
+//! with the keys that have lost their meaning named in a notice. The file is bounded in size, and
+//! the parser bounds nesting and the expansion of aliases.
+
+mod parse;
+
+use crate::args::ghost::BackendKind;
+use crate::error::Result;
+use crate::project::Project;
+use crate::units::ByteSize;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use std::path::{Path, PathBuf};
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "keys and values")]
+pub(crate) struct Config {
+    version: Option<parse::Version>,
+    /// The container's image.
+    pub(crate) image: Option<String>,
+    /// The container's name.
+    pub(crate) container_name: Option<String>,
+    /// The user inside the container.
+    pub(crate) user: Option<String>,
+    features: Option<Features>,
+    build: Option<Build>,
+    vault: Option<Vault>,
+    ghost: Option<Ghost>,
+    container: Option<Container>,
+    /// Where the assistant's memories live.
+    pub(crate) gemini: Option<GeminiHome>,
+    mode: Option<IgnoredAny>,
+    ghost_mode: Option<IgnoredAny>,
+    aws_sso: Option<IgnoredAny>,
+    providers: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "keys and values")]
+struct Features {
+    ghost_mode: Option<bool>,
+    debug: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "keys and values")]
+struct Build {
+    dockerfile: Option<PathBuf>,
+    context: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "keys and values")]
+struct Vault {
+    backend: Option<BackendKind>,
+    size: Option<ByteSize>,
+    path: Option<PathBuf>,
+    lock_after: Option<parse::Minutes>,
+    retention: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "keys and values")]
+struct Ghost {
+    home: Option<GhostHome>,
+    #[serde(default)]
+    pass: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "keys and values")]
+struct Container {
+    x11: Option<bool>,
+}
+
+/// Which home folder the ghost's shell sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum GhostHome {
+    /// The caller's own.
+    #[default]
+    Shared,
+    /// One of the ghost's own, so that dotfiles edited outside cannot run inside.
+    Private,
+}
+
+/// Where the assistant's memories live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum GeminiHome {
+    /// In the project's `.gemini`.
+    Folder,
+    /// In the vault.
+    Vault,
+}
+
+impl Config {
+    /// Reads the file; one that does not exist is a file without keys.
+    pub(crate) fn load(path: &Path, shown: &str) -> Result<Self> {
+        parse::file(path, shown).map(Option::unwrap_or_default)
+    }
+
+    /// Returns the vault's backend, if one was decided.
+    pub(crate) fn backend(&self) -> Option<BackendKind> {
+        self.vault.as_ref()?.backend
+    }
+
+    /// Returns the size that a new vault may grow to, if one was decided.
+    pub(crate) fn vault_size(&self) -> Option<ByteSize> {
+        self.vault.as_ref()?.size
+    }
+
+    /// Returns the image's place; a relative one counts from the project's folder.
+    pub(crate) fn vault_file(&self, project: &Project) -> PathBuf {
+        let path = self.vault.as_ref().and_then(|vault| vault.path.as_deref());
+        project.root().join(path.unwrap_or(Path::new(".tazpod/vault/vault.img")))
+    }
+
+    /// Returns the idle time after which an open ghost locks itself.
+    pub(crate) fn lock_after(&self) -> Option<std::time::Duration> {
+        self.vault.as_ref()?.lock_after.map(|minutes| minutes.0)
+    }
+
+    /// Returns which home folder the ghost's shell sees.
+    pub(crate) fn ghost_home(&self) -> GhostHome {
+        self.ghost.as_ref().and_then(|ghost| ghost.home).unwrap_or_default()
+    }
+
+    /// Returns the environment variables whose sockets and files the ghost may see.
+    pub(crate) fn ghost_pass(&self) -> &[String] {
+        self.ghost.as_ref().and_then(|ghost| ghost.pass.as_deref()).unwrap_or_default()
+    }
+
+    /// Returns the keys of the older program that are accepted and mean nothing here.
+    pub(crate) fn meaningless(&self) -> Vec<&'static str> {
+        let retention = self.vault.as_ref().is_some_and(|vault| vault.retention.is_some());
+        let keys = [
+            ("mode", self.mode.is_some()),
+            ("ghost_mode", self.ghost_mode.is_some()),
+            ("aws_sso", self.aws_sso.is_some()),
+            ("providers", self.providers.is_some()),
+            ("vault.retention", retention),
+        ];
+        keys.into_iter().filter(|(_, present)| *present).map(|(key, _)| key).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+//! Memory for secrets: locked so that it is not swapped out, kept out of core files, wiped.
+//!
+//! Locking is limited (8 MiB for an ordinary user); what cannot be locked is used unlocked rather
+//! than not at all, since keeping out of dumps and wiping still hold.
+
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mlock, mmap_anonymous, munmap};
+use std::ffi::c_void;
+use std::io::{self, Read};
+use std::num::NonZeroUsize;
+use std::ptr::NonNull;
+use std::slice;
+use vault_core::crypto::secret::Passphrase;
+use zeroize::Zeroize;
+
+/// A private anonymous mapping of zeros, locked where the limit allows, out of core files, wiped
+/// and unmapped when dropped.
+pub(crate) struct SecretPages {
+    start: NonNull<c_void>,
+    len: NonZeroUsize,
+    locked: bool,
+}
+
+impl SecretPages {
+    /// Maps at least `len` bytes.
+    pub(crate) fn new(len: usize) -> io::Result<Self> {
+        let len = NonZeroUsize::new(len).unwrap_or(NonZeroUsize::MIN);
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nothing
+        // that exists.
+        let start = unsafe { mmap_anonymous(None, len, access, MapFlags::MAP_PRIVATE) }?;
+        let mut pages = Self { start, len, locked: false };
+        // SAFETY: the range is the mapping just made, whole.
+        unsafe {
+            madvise(start, len.get(), MmapAdvise::MADV_DONTDUMP)?;
+            // A child made by fork finds the pages empty.
+            madvise(start, len.get(), MmapAdvise::MADV_WIPEONFORK)?;
+            pages.locked = mlock(start, len.get()).is_ok();
+        }
+        Ok(pages)
+    }
+
+    /// Returns the bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: the mapping is `len` readable bytes, initialised to zero by the kernel, lives as
+        // long as `self`, and is only written through `&mut self`.
+        unsafe { slice::from_raw_parts(self.start.cast().as_ptr(), self.len.get()) }
+    }
+
+    /// Returns the bytes for writing.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as `bytes`, and `&mut self` makes this the only reference.
+        unsafe { slice::from_raw_parts_mut(self.start.cast().as_ptr(), self.len.get()) }
+    }
+}
+
+impl Drop for SecretPages {
+    fn drop(&mut self) {
+        self.bytes_mut().zeroize();
+        // SAFETY: the range is our mapping, whole, and no reference to it outlives `self`.
+        let _ = unsafe { munmap(self.start, self.len.get()) };
+    }
+}
+
+/// A secret of bounded length that is gathered byte by byte and never moves.
+pub(crate) struct SecretBuffer {
+    pages: SecretPages,
+    capacity: usize,
+    len: usize,
+}
+
+/// The secret is longer than its buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Full;
+
+impl SecretBuffer {
+    /// Makes an empty buffer for at most `capacity` bytes.
+    pub(crate) fn new(capacity: usize) -> io::Result<Self> {
+        Ok(Self { pages: SecretPages::new(capacity)?, capacity, len: 0 })
+    }
+
+    /// Returns the bytes gathered so far.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.pages.bytes().get(..self.len).unwrap_or_default()
+    }
+
+    /// Returns the number of bytes gathered so far.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing was gathered.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Adds a byte.
+    pub(crate) fn push(&mut self, byte: u8) -> Result<(), Full> {
+        if self.len == self.capacity {
+            return Err(Full);
+        }
+        let place = self.pages.bytes_mut().get_mut(self.len).ok_or(Full)?;
+        *place = byte;
+        self.len += 1;
+        Ok(())
+    }
+
+    /// Takes the last UTF-8 character away, or the last byte of what is no UTF-8.
+    pub(crate) fn pop_char(&mut self) {
+        let is_continuation = |byte: &u8| byte & 0xc0 == 0x80;
+        while self.bytes().last().is_some_and(is_continuation) {
+            self.len -= 1;
+        }
+        self.len = self.len.saturating_sub(1);
+    }
+
+    /// Takes everything away.
+    pub(crate) fn clear(&mut self) {
+        self.pages.bytes_mut().zeroize();
+        self.len = 0;
+    }
+
+    /// Takes one newline at the end away.
+    pub(crate) fn strip_newline(&mut self) {
+        let bytes = self.bytes();
+        self.len = match bytes.strip_suffix(b"\n") {
+            Some(rest) => rest.strip_suffix(b"\r").unwrap_or(rest).len(),
+            None => bytes.len(),
+        };
+    }
+
+    /// Reads until the source ends or the buffer is full, straight into place.
+    pub(crate) fn fill_from(&mut self, source: &mut impl Read) -> io::Result<()> {
+        loop {
+            let end = self.capacity;
+            let room = self.pages.bytes_mut().get_mut(self.len..end).unwrap_or_default();
+            match source.read(room) {
+                Ok(0) => return Ok(()),
+                Ok(count) => self.len += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Hands the secret to the vault's own type; this copy is wiped.
+    pub(crate) fn into_passphrase(self) -> Passphrase {
+        Passphrase::new(self.bytes().to_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn erasing_takes_whole_characters() {
+        let mut buffer = SecretBuffer::new(16).unwrap();
+        for byte in "aé€".bytes() {
+            buffer.push(byte).unwrap();
+        }
+        buffer.pop_char();
+        assert_eq!(buffer.bytes(), "aé".as_bytes());
+        buffer.pop_char();
+        buffer.pop_char();
+        buffer.pop_char();
+        assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn buffer_never_holds_more_than_it_was_made_for() {
+        let mut buffer = SecretBuffer::new(2).unwrap();
+        assert_eq!((buffer.push(1), buffer.push(2), buffer.push(3)), (Ok(()), Ok(()), Err(Full)));
+        let mut buffer = SecretBuffer::new(3).unwrap();
+        buffer.fill_from(&mut io::repeat(7)).unwrap();
+        assert_eq!(buffer.len(), 3);
+    }
+
+    #[test]
+    fn pages_are_kept_out_of_core_files_and_locked() {
+        let pages = SecretPages::new(4096).unwrap();
+        let address = format!("{:x}-", pages.start.as_ptr() as usize);
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let ours = maps.split(&address).nth(1).unwrap();
+        let flags = ours.lines().find(|line| line.starts_with("VmFlags:")).unwrap();
+        assert!(flags.contains(" dd") && flags.contains(" wf"), "{flags}");
+        assert_eq!(flags.contains(" lo"), pages.locked);
+    }
+}

@@ -1,0 +1,94 @@
+//! The terminal: results on standard output, everything said about them on standard error.
+//!
+//! The only place that prints. Colour appears on a terminal alone and never against `NO_COLOR`.
+//! Control characters in what we show (file names, labels, paths) are escaped, so that a hostile
+//! image cannot drive the person's terminal.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod ask;
+mod prompt;
+mod render;
+pub(crate) mod secret;
+mod signals;
+
+use crate::error::{Error, Kind, Result};
+use serde::Serialize;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+/// The terminal of one run.
+#[derive(Debug)]
+pub(crate) struct Ui {
+    quiet: bool,
+    colour: bool,
+}
+
+impl Ui {
+    /// Makes the terminal; `quiet` drops notices and progress.
+    pub(crate) fn new(quiet: bool) -> Self {
+        Self { quiet, colour: render::colour_wanted(io::stderr().is_terminal()) }
+    }
+
+    /// Prints a result, with a newline at its end.
+    pub(crate) fn print(&self, text: &str) -> Result<()> {
+        self.print_exactly(format!("{}\n", render::harmless(text)).as_bytes())
+    }
+
+    /// Prints a result as JSON, on one line.
+    pub(crate) fn json(&self, value: &impl Serialize) -> Result<()> {
+        let text = serde_json::to_string(value)
+            .map_err(|cause| Error::internal("cannot write JSON").caused_by(cause))?;
+        self.print_exactly(format!("{text}\n").as_bytes())
+    }
+
+    /// Prints bytes as they are, for other programs to read.
+    #[allow(clippy::unused_self, reason = "whoever prints holds the terminal")]
+    pub(crate) fn print_exactly(&self, bytes: &[u8]) -> Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(bytes).and_then(|()| out.flush()).map_err(|cause| {
+            if cause.kind() == io::ErrorKind::BrokenPipe {
+                return Error::interrupted(libc::SIGPIPE);
+            }
+            Error::environment("cannot write to standard output").caused_by(cause)
+        })
+    }
+
+    /// Says what is being done.
+    pub(crate) fn notice(&self, text: &str) {
+        if !self.quiet {
+            self.say(&format!("{}\n", render::harmless(text)));
+        }
+    }
+
+    /// Says what is wrong without being an error, and what to do about it.
+    pub(crate) fn warn(&self, text: &str, hint: &str) {
+        self.say(&render::warning(text, hint, self.colour));
+    }
+
+    /// Renders an error, the chain below it, and its hints.
+    pub(crate) fn report(&self, error: &Error) {
+        match error.kind() {
+            // Whoever pressed Ctrl-C or closed the pipe knows.
+            Kind::Interrupted(_) => {}
+            _ => self.say(&render::error(error, self.colour)),
+        }
+    }
+
+    /// Whether results go to a terminal, where secrets must not be shown.
+    #[allow(clippy::unused_self, reason = "a question to this terminal")]
+    pub(crate) fn shows_results(&self) -> bool {
+        io::stdout().is_terminal()
+    }
+
+    #[allow(clippy::unused_self, reason = "whoever prints holds the terminal")]
+    fn say(&self, text: &str) {
+        // Nobody is left to be told that standard error is gone.
+        let _ = io::stderr().lock().write_all(text.as_bytes());
+    }
+}
+
+/// Prints what the command line's parser answers: help, version, or what is wrong with the usage.
+pub(crate) fn command_line_answer(answer: &clap::Error) -> ExitCode {
+    let _ = answer.print();
+    if answer.use_stderr() { ExitCode::from(Kind::User.exit_status()) } else { ExitCode::SUCCESS }
+}
