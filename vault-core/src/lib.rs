@@ -11,6 +11,8 @@ pub mod codec;
 pub mod crypto;
 pub mod device;
 pub mod error;
+pub mod format;
 pub mod fs;
 pub mod ids;
 pub mod ports;
+pub mod witness;

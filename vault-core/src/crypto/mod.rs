@@ -2,5 +2,6 @@
 
 pub mod aead;
 pub mod kdf;
+pub mod mac;
 pub mod secret;
 pub mod subkeys;

@@ -8,11 +8,12 @@
 
 use super::BlockDevice;
 use super::holder::Holder;
+use crate::format::magic::{ImageFormat, RECOGNISE_LEN};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, fallocate, fcntl};
 use nix::libc;
 use std::fs::{File, Metadata, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use thiserror::Error;
@@ -66,6 +67,14 @@ pub enum OpenError {
     /// Anything else that the host refused.
     #[error("cannot open the image file")]
     Io(#[from] io::Error),
+}
+
+/// Says what the file at `path` seems to be, without locking it or taking anything in it for true.
+pub fn recognise(path: &Path) -> Result<ImageFormat, OpenError> {
+    let file = open_regular(path, Access::ReadOnly)?;
+    let mut start = Vec::with_capacity(RECOGNISE_LEN);
+    file.take(RECOGNISE_LEN as u64).read_to_end(&mut start)?;
+    Ok(ImageFormat::recognise(&start))
 }
 
 /// An image file, locked.

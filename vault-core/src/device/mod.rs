@@ -12,7 +12,7 @@ pub mod holder;
 pub mod memory;
 
 #[cfg(target_os = "linux")]
-pub use file::{Access, FileDevice, OpenError};
+pub use file::{Access, FileDevice, OpenError, recognise};
 #[cfg(any(test, feature = "testing"))]
 pub use memory::MemoryDevice;
 

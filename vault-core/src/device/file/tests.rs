@@ -167,3 +167,13 @@ fn growth_by_writing_zeros_covers_the_range_exactly() {
     write_zeros(device.file(), FileDevice::MIN_LEN, end).unwrap();
     assert_eq!(device.len().unwrap(), end);
 }
+
+#[test]
+fn a_file_is_recognised_even_while_it_is_locked() {
+    let (_folder, path) = folder_with_image(FileDevice::MIN_LEN);
+    let device = FileDevice::open(&path, Access::ReadWrite).unwrap();
+    assert_eq!(recognise(&path).unwrap(), ImageFormat::Empty);
+    device.write_at(b"LUKS\xba\xbe\0\x02", 0).unwrap();
+    assert_eq!(recognise(&path).unwrap(), ImageFormat::Luks { version: 2 });
+    assert!(matches!(recognise(path.parent().unwrap()), Err(OpenError::NotRegular { .. })));
+}
