@@ -4,7 +4,8 @@
 //! ghost's shell runs as this user.
 
 use crate::error::{Error, Result};
-use nix::unistd::{Gid, Uid, User};
+use nix::errno::Errno;
+use nix::unistd::{Gid, Uid, User, getgroups, setegid, seteuid, setgroups};
 use std::env;
 use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
@@ -29,9 +30,22 @@ impl Caller {
         Ok(Self { uid, gid, home })
     }
 
-    /// Whether files made now would belong to somebody else than the caller.
-    pub(crate) fn needs_chown(&self) -> bool {
-        Uid::effective().is_root() && !self.uid.is_root()
+    /// Acts as the caller until the guard is dropped: files that are made belong to the caller, and
+    /// a link that the caller planted leads nowhere that the caller could not go. Changes nothing
+    /// unless root works on behalf of somebody else.
+    pub(crate) fn act(&self) -> Result<ActingAs> {
+        let guard = ActingAs { groups: None };
+        if !Uid::effective().is_root() || self.uid.is_root() {
+            return Ok(guard);
+        }
+        let failed = |cause: Errno| {
+            Error::environment(format!("cannot act as user {}", self.uid)).caused_by(cause)
+        };
+        let guard = ActingAs { groups: Some(getgroups().map_err(failed)?) };
+        setgroups(&[self.gid]).map_err(failed)?;
+        setegid(self.gid).map_err(failed)?;
+        seteuid(self.uid).map_err(failed)?;
+        Ok(guard)
     }
 
     /// Returns the folder for state that must survive outside the project, such as the rollback
@@ -40,6 +54,25 @@ impl Caller {
         let asked =
             env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
         asked.unwrap_or_else(|| self.home.join(".local/state")).join("tazpod")
+    }
+}
+
+/// Root acts as somebody else while this lives.
+#[must_use]
+pub(crate) struct ActingAs {
+    groups: Option<Vec<Gid>>,
+}
+
+impl Drop for ActingAs {
+    fn drop(&mut self) {
+        if let Some(groups) = &self.groups {
+            let restored = seteuid(Uid::from_raw(0))
+                .and_then(|()| setegid(Gid::from_raw(0)))
+                .and_then(|()| setgroups(groups));
+            // The saved ids are still root's; if going back fails all the same, the program stays
+            // what it is now, with less privilege than it had.
+            let _ = restored;
+        }
     }
 }
 

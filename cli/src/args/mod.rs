@@ -8,7 +8,7 @@ pub(crate) mod vault;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
-/// A developer's vault whose contents exist only inside your own shell.
+/// A vault for developers whose contents exist only inside your own shell.
 ///
 /// `tazpod pull` opens the project's encrypted vault in a ghost: a shell in a private mount
 /// namespace, the only place where ~/secrets has anything in it. When the shell ends, the ghost
@@ -23,10 +23,10 @@ pub(crate) struct Arguments {
 }
 
 const EXIT_STATUS: &str = "\
-Exit status: 0 done; 64 wrong usage; 65 the image is damaged or was altered; 66 not an image that
-tazpod reads; 69 the machine lacks or refuses something; 70 a mistake of ours; 75 in use; 76 an older
-image than this machine has seen; 77 wrong passphrase; 78 mistake in a configuration file; 130 Ctrl-C.
-A ghost ends with the status of its shell or command.";
+Exit status: 0 done; 64 wrong usage; 65 the image is damaged or was altered; 66 not an image that \
+tazpod reads; 69 the machine lacks or refuses something; 70 a mistake of ours; 75 in use; 76 an \
+older image than this machine has seen; 77 wrong passphrase; 78 mistake in a configuration file; \
+130 Ctrl-C. A ghost ends with the status of its shell or command.";
 
 /// Options that every command has.
 #[derive(Args, Debug)]
@@ -42,5 +42,7 @@ pub(crate) struct GlobalArgs {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Init(project::InitArgs),
     Status(project::StatusArgs),
+    Env(project::EnvArgs),
 }

@@ -1,5 +1,7 @@
 //! One verb, one file: from the typed arguments to the domain call to the words shown.
 
+mod env;
+mod init;
 mod status;
 
 use crate::app::App;
@@ -9,6 +11,8 @@ use crate::error::Result;
 /// Runs the verb and returns the exit status.
 pub(crate) fn run(app: &App, command: Command) -> Result<u8> {
     match command {
+        Command::Init(args) => init::run(app, &args),
+        Command::Env(args) => env::run(app, &args),
         Command::Status(args) => status::run(app, &args),
     }
 }

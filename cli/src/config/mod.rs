@@ -6,6 +6,7 @@
 //! the parser bounds nesting and the expansion of aliases.
 
 mod parse;
+pub(crate) mod secrets;
 
 use crate::args::ghost::BackendKind;
 use crate::error::Result;

@@ -1,4 +1,4 @@
-//! The project: the folder whose `.tazpod` holds the configuration and the vault.
+//! Where the project is.
 //!
 //! It is found upward from the working folder, as git finds its own, so that a subfolder never
 //! gets a second vault by accident. Without a `.tazpod` anywhere, the root of the git working tree

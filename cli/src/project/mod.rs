@@ -1,0 +1,9 @@
+//! The project: the folder whose `.tazpod` holds the configuration and the vault.
+//!
+//! [`place`] finds it, [`survey`] looks at what it is about, [`scaffold`] makes what is missing.
+
+pub(crate) mod place;
+pub(crate) mod scaffold;
+pub(crate) mod survey;
+
+pub(crate) use place::Project;
