@@ -3,4 +3,11 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod descriptor;
+pub(crate) mod folder;
+pub(crate) mod identity;
 pub(crate) mod memory;
+pub(crate) mod mount;
+pub(crate) mod process;
+pub(crate) mod signals;
+pub(crate) mod socket;
+pub(crate) mod terminal;
