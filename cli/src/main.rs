@@ -9,10 +9,12 @@ mod caller;
 mod commands;
 mod config;
 mod error;
+mod machine;
 mod project;
 mod sys;
 mod ui;
 mod units;
+mod witness_store;
 
 use clap::Parser;
 use std::process::ExitCode;
