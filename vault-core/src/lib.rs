@@ -14,5 +14,8 @@ pub mod error;
 pub mod format;
 pub mod fs;
 pub mod ids;
+pub mod keyslot;
 pub mod ports;
+pub mod recovery;
+pub mod vault;
 pub mod witness;
