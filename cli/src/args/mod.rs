@@ -45,4 +45,6 @@ pub(crate) enum Command {
     Init(project::InitArgs),
     Status(project::StatusArgs),
     Env(project::EnvArgs),
+    Reinit(project::ReinitArgs),
+    Vault(vault::VaultArgs),
 }

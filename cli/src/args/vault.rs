@@ -15,10 +15,7 @@ pub(crate) struct VaultArgs {
 /// What to do with the image.
 #[derive(Debug, Subcommand)]
 pub(crate) enum VaultCommand {
-    Create(CreateArgs),
     Info(InfoArgs),
-    Check(CheckArgs),
-    Passwd(PasswdArgs),
     Slot(SlotArgs),
 }
 
@@ -55,6 +52,13 @@ pub(crate) struct InfoArgs {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// List the keyslots
+#[derive(Args, Clone, Debug)]
+pub(crate) struct SlotListArgs {
+    #[command(flatten)]
+    pub(crate) info: InfoArgs,
 }
 
 /// Read and verify everything in the vault; changes nothing
@@ -98,9 +102,7 @@ pub(crate) struct SlotArgs {
 /// What to do with the keyslots.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SlotCommand {
-    Add(SlotAddArgs),
-    Remove(SlotRemoveArgs),
-    List(InfoArgs),
+    List(SlotListArgs),
     Test(SlotTestArgs),
 }
 
@@ -133,6 +135,9 @@ pub(crate) struct SlotAddArgs {
     /// The key file that will open the slot
     #[arg(long, value_name = "FILE", required_if_eq("kind", "key-file"))]
     pub(crate) new_key_file: Option<PathBuf>,
+    /// Print the recovery key and do not ask for it to be typed back
+    #[arg(long)]
+    pub(crate) unchecked: bool,
     /// A name for the slot, readable by anyone who holds the image
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(crate) label: String,

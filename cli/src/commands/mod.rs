@@ -2,7 +2,11 @@
 
 mod env;
 mod init;
+mod reinit;
 mod status;
+mod vault;
+mod vault_info;
+mod vault_slot;
 
 use crate::app::App;
 use crate::args::Command;
@@ -13,6 +17,8 @@ pub(crate) fn run(app: &App, command: Command) -> Result<u8> {
     match command {
         Command::Init(args) => init::run(app, &args),
         Command::Env(args) => env::run(app, &args),
+        Command::Reinit(args) => reinit::run(app, &args),
+        Command::Vault(args) => vault::run(app, &args.command),
         Command::Status(args) => status::run(app, &args),
     }
 }

@@ -1,0 +1,14 @@
+//! `tazpod vault`: the verbs about the image.
+
+use super::{vault_info, vault_slot};
+use crate::app::App;
+use crate::args::vault::VaultCommand;
+use crate::error::Result;
+
+/// Runs the verb below `vault`.
+pub(crate) fn run(app: &App, command: &VaultCommand) -> Result<u8> {
+    match command {
+        VaultCommand::Info(args) => vault_info::run(app, args),
+        VaultCommand::Slot(args) => vault_slot::run(app, &args.command),
+    }
+}

@@ -1,0 +1,78 @@
+//! What the person presents to open a vault, and what shall open a new keyslot.
+
+use crate::args::access::{CredentialArgs, KdfArgs, PassphraseArgs};
+use crate::error::{Error, Result};
+use crate::ui::Ui;
+use crate::ui::secret::{self, PassphraseSource};
+use std::path::PathBuf;
+use vault_core::crypto::kdf::KdfCost;
+use vault_core::crypto::secret::Passphrase;
+use vault_core::keyslot::{Credential, RecoveryKey};
+use vault_core::ports::SystemEntropy;
+
+/// Reads what opens the existing vault `shown`.
+pub(crate) fn credential(ui: &Ui, args: &CredentialArgs, shown: &str) -> Result<Credential> {
+    if let Some(path) = &args.key_file {
+        return Ok(Credential::KeyFile(secret::key_file(ui, path)?));
+    }
+    let source = PassphraseSource::from_args(&args.passphrase);
+    if args.recovery {
+        let typed = source.read(ui, &format!("Recovery key of {shown}: "))?;
+        return recovery_key(&typed).map(Credential::RecoveryKey);
+    }
+    source.read(ui, &format!("Passphrase of {shown}: ")).map(Credential::Passphrase)
+}
+
+/// Reads what shall open a new keyslot; a typed passphrase is asked for twice.
+pub(crate) fn new_credential(
+    ui: &Ui,
+    passphrase: &PassphraseArgs,
+    key_file: Option<&PathBuf>,
+    question: &str,
+) -> Result<Credential> {
+    if let Some(path) = key_file {
+        return Ok(Credential::KeyFile(secret::key_file(ui, path)?));
+    }
+    let source = PassphraseSource::from_args(passphrase);
+    source.read_new(ui, question).map(Credential::Passphrase)
+}
+
+/// Makes a recovery key and shows it, once. Unless `unchecked`, it must be typed back before it is
+/// believed to have been written down.
+pub(crate) fn generated_recovery_key(ui: &Ui, unchecked: bool) -> Result<RecoveryKey> {
+    let key = RecoveryKey::generate(&SystemEntropy)
+        .map_err(|cause| Error::environment("cannot make a recovery key").caused_by(cause))?;
+    let words = key.expose_words();
+    if unchecked {
+        ui.print_exactly(words.as_bytes())?;
+        ui.print_exactly(b"\n")?;
+        return Ok(key);
+    }
+    ui.show_once(&words)?;
+    let typed = PassphraseSource::Terminal.read(ui, "Type the recovery key back: ")?;
+    if recovery_key(&typed)?.expose() == key.expose() {
+        return Ok(key);
+    }
+    Err(Error::user("this is not the recovery key that was shown")
+        .hint("nothing was changed; start again for another key"))
+}
+
+fn recovery_key(typed: &Passphrase) -> Result<RecoveryKey> {
+    let unreadable = || {
+        Error::user("the recovery key cannot be read")
+            .hint("it has 24 words; the first four letters of each are enough")
+    };
+    let text = std::str::from_utf8(typed.expose()).map_err(|_| unreadable())?;
+    RecoveryKey::from_words(text).map_err(|cause| unreadable().caused_by(cause))
+}
+
+/// Returns what a new keyslot shall cost.
+pub(crate) fn new_slot_cost(args: &KdfArgs) -> KdfCost {
+    let default = KdfCost::default();
+    let memory_kib = args.kdf_memory.map(|size| u32::try_from(size.0 >> 10).unwrap_or(u32::MAX));
+    KdfCost {
+        memory_kib: memory_kib.unwrap_or(default.memory_kib),
+        passes: args.kdf_time.unwrap_or(default.passes),
+        lanes: default.lanes,
+    }
+}
