@@ -10,7 +10,6 @@ mod commands;
 mod config;
 mod dates;
 mod error;
-mod ghost;
 mod image;
 mod machine;
 mod project;

@@ -1,1 +1,3 @@
 //! Helpers that the outside tests share: throwaway vaults, processes, attacks.
+
+pub mod binary;

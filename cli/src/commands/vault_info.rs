@@ -82,7 +82,7 @@ impl Info {
     fn text(&self) -> String {
         format!(
             "image       {}\nformat      {} (fuse)\nvault       {}\nheader      change {}\n\
-             data block  {}\nsize        {} on disk\nkeyslots    {} of {KEYSLOTS}\n{}\n\
+             data block  {}\nsize        {}\nkeyslots    {} of {KEYSLOTS}\n{}\n\
              Nothing above is proven before a keyslot opens.",
             self.image,
             self.format,
@@ -120,7 +120,7 @@ impl SlotInfo {
             (self.kdf_memory, self.kdf_passes, self.kdf_lanes)
         {
             let memory = ByteSize(memory);
-            let _ = write!(line, "  Argon2id {memory}, {passes} passes, {lanes} lanes");
+            let _ = write!(line, "  Argon2id m={memory} t={passes} p={lanes}");
         }
         if !self.label.is_empty() {
             let _ = write!(line, "  {}", self.label);

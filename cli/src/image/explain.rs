@@ -99,9 +99,8 @@ pub(crate) fn vault_error(error: VaultError, shown: &str) -> Error {
         }
         VaultError::LastSlot { .. } => slot_mistake(error, shown)
             .hint("without it nothing could open the vault; add another one first"),
-        VaultError::NewSlot(NewSlotError::Kdf(cause)) | VaultError::Kdf(cause) => {
-            kdf_error(cause, shown)
-        }
+        VaultError::NewSlot(NewSlotError::Kdf(cause)) => new_slot_kdf_error(cause, shown),
+        VaultError::Kdf(cause) => kdf_error(cause, shown),
         VaultError::RolledBack(cause) => rolled_back(cause, shown),
         VaultError::HeaderReplaced { .. } => {
             Error::new(Kind::Rollback, format!("'{shown}' has an old header"))
@@ -112,8 +111,9 @@ pub(crate) fn vault_error(error: VaultError, shown: &str) -> Error {
         VaultError::HeaderDamaged => Error::new(Kind::Damage, format!("cannot read '{shown}'"))
             .caused_by(error)
             .hint("nothing opens the vault without its header; restore the image from a backup"),
-        VaultError::HeaderAltered | VaultError::Damaged(_) => damaged(error, shown),
-        VaultError::Commit(FsError::Damaged(_)) => damaged(error, shown),
+        VaultError::HeaderAltered
+        | VaultError::Damaged(_)
+        | VaultError::Commit(FsError::Damaged(_)) => damaged(error, shown),
         VaultError::Io(cause) => storage(cause, &format!("cannot read or write '{shown}'")),
         VaultError::Commit(_) | VaultError::Entropy(_) => {
             Error::environment(format!("cannot change '{shown}'")).caused_by(error)
@@ -168,11 +168,22 @@ fn kdf_error(error: KdfError, shown: &str) -> Error {
                 .hint("if you did not ask for such slots, the header may have been altered")
         }
         KdfError::Memory { .. } | KdfError::Passes { .. } | KdfError::Lanes { .. } => {
-            Error::user(format!("the key derivation cost for '{shown}' is out of bounds"))
+            Error::new(Kind::Damage, format!("a keyslot of '{shown}' asks for an impossible cost"))
+                .caused_by(error)
+                .hint("the header was damaged or altered; try another keyslot with --slot N")
+        }
+        other => Error::user(format!("cannot derive the key of '{shown}'")).caused_by(other),
+    }
+}
+
+fn new_slot_kdf_error(error: KdfError, shown: &str) -> Error {
+    match error {
+        KdfError::Memory { .. } | KdfError::Passes { .. } | KdfError::Lanes { .. } => {
+            Error::user(format!("a keyslot of '{shown}' cannot cost that"))
                 .caused_by(error)
                 .hint("--kdf-memory takes 64M to 4G, --kdf-time 1 to 16")
         }
-        other => Error::user(format!("cannot derive the key of '{shown}'")).caused_by(other),
+        other => kdf_error(other, shown),
     }
 }
 

@@ -1,0 +1,129 @@
+//! What happens on a terminal: the prompt hides what is typed, Ctrl-C puts the terminal back.
+
+use super::Folder;
+use std::io::{Read, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::time::Duration;
+
+/// A shell on a terminal of its own, typed into through a pipe.
+struct Terminal {
+    child: Child,
+    keyboard: ChildStdin,
+    screen: ChildStdout,
+    seen: String,
+}
+
+impl Terminal {
+    fn run(folder: &Folder, line: &str) -> Self {
+        let mut script = folder.command("script");
+        script.args(["--quiet", "--return", "--flush", "--echo", "never", "--command", line]);
+        script.arg("/dev/null").env("SHELL", "/bin/sh").env("TERM", "dumb");
+        let mut child = script
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("script is installed");
+        let keyboard = child.stdin.take().unwrap();
+        let screen = child.stdout.take().unwrap();
+        Self { child, keyboard, screen, seen: String::new() }
+    }
+
+    /// Reads the screen until `text` is there.
+    fn wait_for(&mut self, text: &str) {
+        let mut bytes = [0; 4096];
+        while !self.seen.contains(text) {
+            let count = self.screen.read(&mut bytes).unwrap();
+            assert!(count > 0, "ended without {text:?}: {:?}", self.seen);
+            self.seen += &String::from_utf8_lossy(&bytes[..count]);
+        }
+    }
+
+    fn press(&mut self, keys: &str) {
+        // The program reads the terminal only after it has set it up, which the question shows.
+        std::thread::sleep(Duration::from_millis(50));
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Reads to the end and returns all that was on the screen, and the status.
+    fn end(mut self) -> (String, i32) {
+        let mut rest = Vec::new();
+        self.screen.read_to_end(&mut rest).unwrap();
+        self.seen += &String::from_utf8_lossy(&rest);
+        let status = self.child.wait().unwrap();
+        (self.seen, status.code().unwrap_or(-1))
+    }
+}
+
+const STATE: &str = "{ stty -a; stat -c '%u %g %a' $(tty); }";
+
+/// Runs a command between two looks at the terminal, and shows its status.
+fn watched(command: &str) -> String {
+    format!(
+        "{STATE} >before; {command}; echo status=$?; {STATE} >after; cmp before after && echo same"
+    )
+}
+
+fn project() -> Folder {
+    let folder = Folder::new();
+    assert_eq!(
+        folder.run("mkdir -p .tazpod/vault; forge-header .tazpod/vault/vault.img 65536,1,1"),
+        ""
+    );
+    folder
+}
+
+#[test]
+fn ctrl_c_at_the_prompt_puts_the_terminal_back_and_ends_with_130() {
+    let folder = project();
+    let mut terminal = Terminal::run(&folder, &watched("tazpod vault slot test"));
+    terminal.wait_for("Passphrase of");
+    terminal.press("half a secr\x03");
+    let (seen, _) = terminal.end();
+    assert!(seen.contains("status=130") && seen.contains("same"), "{seen}");
+    assert!(!seen.contains("half"), "{seen}");
+}
+
+#[test]
+fn a_killed_prompt_puts_the_terminal_back() {
+    for (signal, status) in [("INT", 130), ("TERM", 143), ("HUP", 129), ("QUIT", 131)] {
+        let folder = project();
+        let line = "sh -c 'echo pid=$$; exec tazpod vault slot test'";
+        let mut terminal = Terminal::run(&folder, &watched(line));
+        terminal.wait_for("Passphrase of");
+        let pid = terminal.seen.split("pid=").nth(1).unwrap().split_whitespace().next().unwrap();
+        assert_eq!(folder.run(&format!("kill -{signal} {pid}")), "");
+        let (seen, _) = terminal.end();
+        assert!(seen.contains(&format!("status={status}")) && seen.contains("same"), "{seen}");
+    }
+}
+
+#[test]
+fn what_is_typed_is_not_shown_and_can_be_corrected() {
+    let folder = project();
+    // Both the question and the repetition take the same passphrase by different keys.
+    let mut terminal = Terminal::run(&folder, &watched("tazpod vault slot test"));
+    terminal.wait_for("Passphrase of");
+    terminal.press("wrong\x15swordfisx\x7fh\r");
+    let (seen, _) = terminal.end();
+    assert!(seen.contains("no keyslot") && seen.contains("status=77"), "{seen}");
+    assert!(
+        seen.contains("same") && !seen.contains("wrong\n") && !seen.contains("sword"),
+        "{seen}"
+    );
+}
+
+#[test]
+fn no_neighbour_can_open_the_terminal_while_a_secret_is_typed() {
+    let folder = project();
+    let line = "echo tty=$(tty); tazpod vault slot test; stat -c 'mode=%a' $(tty)";
+    let mut terminal = Terminal::run(&folder, line);
+    terminal.wait_for("Passphrase of");
+    let tty =
+        terminal.seen.split("tty=").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    // As another user: root may open a terminal in exclusive use.
+    let read = format!("setpriv --reuid 65534 --regid 65534 --clear-groups sh -c 'exec <{tty}'");
+    let during = folder.run(&read);
+    assert!(during.contains("cannot open") || during.contains("Permission"), "{during}");
+    terminal.press("\x03");
+    terminal.end();
+}
