@@ -10,6 +10,7 @@ mod commands;
 mod config;
 mod dates;
 mod error;
+mod ghost;
 mod image;
 mod machine;
 mod project;
