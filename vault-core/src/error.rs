@@ -118,6 +118,9 @@ pub enum FsError {
     /// The vault is read-only, as asked or after an I/O error (EROFS).
     #[error("vault is read-only")]
     ReadOnly,
+    /// Another writer published a superblock in this image meanwhile (EIO); nothing more is written.
+    #[error("another process writes to the same image")]
+    ForeignWriter,
     /// The image is damaged or was altered (EIO).
     #[error("the image is damaged or was altered")]
     Damaged(#[from] Damage),

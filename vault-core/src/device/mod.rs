@@ -36,6 +36,10 @@ pub trait BlockDevice: Send + Sync {
     /// fails (`StorageFull`) leaving the length as it was. A shorter `len` changes nothing.
     fn grow(&self, len: u64) -> io::Result<()>;
 
+    /// Makes sure that a range inside the length is physically allocated, or fails (`StorageFull`).
+    /// Content is unchanged; where the host cannot promise space it may do nothing.
+    fn back(&self, offset: u64, len: u64) -> io::Result<()>;
+
     /// Cuts the device to `len` bytes.
     fn truncate(&self, len: u64) -> io::Result<()>;
 

@@ -3,6 +3,11 @@
 //! Offsets and sizes follow FORMAT.md; each file names its section.
 
 pub mod header;
+pub mod inode;
+pub mod key;
 pub mod keyslot;
 pub mod magic;
+pub mod node;
+pub mod pointer;
+pub mod superblock;
 pub mod witness;

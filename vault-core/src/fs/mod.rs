@@ -1,8 +1,29 @@
 //! The POSIX file system inside a vault.
+//!
+//! [`Volume`] is the door: thread-safe, it serialises changes, groups commits and retries when freed
+//! space only waits for one. Behind it `state` holds the file system proper; `inode`, `directory`,
+//! `extents`, `content`, `xattr`, `acl` and `orphan` each know one kind of item, `ops` the operations
+//! on names. An operation reads and checks first, asks for space, and only then edits: after its
+//! first edit it can fail only because the storage fails.
 
+mod acl;
+mod content;
+mod directory;
+mod extents;
+mod inode;
+mod open;
+mod ops;
+mod orphan;
+mod rename;
+mod state;
 mod types;
+mod volume;
+mod xattr;
 
+pub(crate) use extents::extent_pointer;
+pub use open::{BLOCK_SHIFTS, MIN_CAPACITY, MountError, OpenOptions, Opened, Setup};
 pub use types::{
     Attr, Creator, DirEntry, Fallocate, FileKind, NewFile, RenameMode, SetAttr, SetTime, StatFs,
     WriteOrigin, XattrMode,
 };
+pub use volume::{Health, Volume};
