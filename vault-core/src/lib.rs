@@ -17,5 +17,7 @@ pub mod ids;
 pub mod keyslot;
 pub mod ports;
 pub mod recovery;
+mod store;
+mod tree;
 pub mod vault;
 pub mod witness;

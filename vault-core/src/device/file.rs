@@ -183,6 +183,14 @@ impl BlockDevice for FileDevice {
         }
     }
 
+    fn back(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.writable()?;
+        match allocate(&self.file, offset, len) {
+            Err(error) if unsupported(&error) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.writable()?;
         if len < self.len()? { self.file.set_len(len) } else { Ok(()) }

@@ -37,8 +37,10 @@ pub trait BlockDevice: Send + Sync {
     fn grow(&self, len: u64) -> io::Result<()>;
 
     /// Makes sure that a range inside the length is physically allocated, or fails (`StorageFull`).
-    /// Content is unchanged; where the host cannot promise space it may do nothing.
-    fn back(&self, offset: u64, len: u64) -> io::Result<()>;
+    /// Content is unchanged; a device that cannot promise space does nothing.
+    fn back(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Cuts the device to `len` bytes.
     fn truncate(&self, len: u64) -> io::Result<()>;
