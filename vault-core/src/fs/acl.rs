@@ -17,6 +17,11 @@ const ACCESS: &[u8] = b"system.posix_acl_access";
 /// The default ACL's attribute, on folders.
 const DEFAULT: &[u8] = b"system.posix_acl_default";
 
+/// Returns whether an attribute holds an ACL.
+pub(super) fn is_acl(name: &[u8]) -> bool {
+    name == ACCESS || name == DEFAULT
+}
+
 const VERSION: u32 = 2;
 const UNDEFINED_ID: u32 = u32::MAX;
 const USER_OBJ: u16 = 0x01;

@@ -4,6 +4,7 @@ use crate::codec::{Reader, Writer};
 use crate::error::{Damage, FsError, FsResult};
 use crate::format::inode::Inode;
 use crate::format::key::{Key, kind};
+use crate::fs::acl::is_acl;
 use crate::fs::state::Fs;
 use crate::fs::types::XattrMode;
 use crate::ids::InodeNo;
@@ -18,6 +19,8 @@ const CHUNK: usize = 2048;
 const NAME_STEP: u64 = 1 << 8;
 /// Step between hashes.
 const BASE_STEP: u64 = 1 << 16;
+/// The namespaces whose attributes are kept (`xattr(7)`); of `system.`, only ACLs.
+const NAMESPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
 /// The attribute that grants capabilities to a program.
 pub(super) const CAPABILITY: &[u8] = b"security.capability";
 
@@ -202,7 +205,9 @@ impl Fs {
 }
 
 fn check_xattr(name: &[u8], value: &[u8]) -> FsResult<()> {
+    let known = NAMESPACES.iter().any(|space| name.starts_with(space)) || is_acl(name);
     match name.len() {
+        _ if !known => Err(FsError::NotSupported),
         0 => Err(FsError::InvalidArgument),
         1..=255 if value.len() <= MAX_VALUE => Ok(()),
         1..=255 => Err(FsError::AttributeTooBig),
