@@ -54,7 +54,7 @@ fn replay(transcript: &str) -> String {
         if let Some(command) = line.strip_prefix("$ ") {
             writeln!(actual, "{line}").unwrap();
             actual += &folder.run(command);
-        } else if line.starts_with('#') || line.is_empty() {
+        } else if line.starts_with('#') {
             writeln!(actual, "{line}").unwrap();
         }
     }

@@ -1,6 +1,6 @@
 //! Verbs about the vault image.
 
-use super::access::{CredentialArgs, KdfArgs};
+use super::access::{CredentialArgs, KdfArgs, PassphraseArgs};
 use crate::units::ByteSize;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -15,7 +15,9 @@ pub(crate) struct VaultArgs {
 /// What to do with the image.
 #[derive(Debug, Subcommand)]
 pub(crate) enum VaultCommand {
+    Create(CreateArgs),
     Info(InfoArgs),
+    Passwd(PasswdArgs),
     Slot(SlotArgs),
 }
 
@@ -33,7 +35,10 @@ pub(crate) struct CreateArgs {
     #[command(flatten)]
     pub(crate) image: ImageArgs,
     #[command(flatten)]
-    pub(crate) credential: CredentialArgs,
+    pub(crate) passphrase: PassphraseArgs,
+    /// Let the content of this key file open the vault instead of a passphrase
+    #[arg(long, value_name = "FILE", group = "passphrase-source")]
+    pub(crate) key_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) kdf: KdfArgs,
     /// Size that the vault may grow to [default: 512M]
@@ -87,9 +92,35 @@ pub(crate) struct PasswdArgs {
     pub(crate) credential: CredentialArgs,
     #[command(flatten)]
     pub(crate) kdf: KdfArgs,
+    #[command(flatten)]
+    pub(crate) new: NewPassphraseArgs,
+    /// Change this keyslot [default: the one that opened, or after --recovery the only passphrase]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..8))]
+    pub(crate) change: Option<u8>,
+}
+
+/// What shall open a keyslot from now on. Without any of these the terminal is asked.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct NewPassphraseArgs {
     /// Read the new passphrase from this file; one newline at its end does not count
-    #[arg(long, value_name = "FILE")]
-    pub(crate) new_passphrase_file: Option<PathBuf>,
+    #[arg(
+        long = "new-passphrase-file",
+        id = "new-passphrase-file",
+        value_name = "FILE",
+        group = "new-source"
+    )]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Read the new passphrase from this open file descriptor
+    #[arg(
+        long = "new-passphrase-fd",
+        id = "new-passphrase-fd",
+        value_name = "N",
+        group = "new-source"
+    )]
+    pub(crate) passphrase_fd: Option<i32>,
+    /// Let the content of this key file open the slot
+    #[arg(long = "new-key-file", id = "new-key-file", value_name = "FILE", group = "new-source")]
+    pub(crate) key_file: Option<PathBuf>,
 }
 
 /// Add, remove and list keyslots
@@ -102,6 +133,8 @@ pub(crate) struct SlotArgs {
 /// What to do with the keyslots.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SlotCommand {
+    Add(SlotAddArgs),
+    Remove(SlotRemoveArgs),
     List(SlotListArgs),
     Test(SlotTestArgs),
 }
@@ -109,10 +142,8 @@ pub(crate) enum SlotCommand {
 /// What opens a new keyslot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SlotKind {
-    /// A passphrase, asked for or read from --new-passphrase-file
+    /// A passphrase, or the content of --new-key-file
     Passphrase,
-    /// The content of --new-key-file
-    KeyFile,
     /// A generated 256-bit key that is shown once
     Recovery,
 }
@@ -129,12 +160,8 @@ pub(crate) struct SlotAddArgs {
     /// What will open it
     #[arg(value_enum, default_value = "passphrase")]
     pub(crate) kind: SlotKind,
-    /// Read the new passphrase from this file; one newline at its end does not count
-    #[arg(long, value_name = "FILE", conflicts_with = "new_key_file")]
-    pub(crate) new_passphrase_file: Option<PathBuf>,
-    /// The key file that will open the slot
-    #[arg(long, value_name = "FILE", required_if_eq("kind", "key-file"))]
-    pub(crate) new_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) new: NewPassphraseArgs,
     /// Print the recovery key and do not ask for it to be typed back
     #[arg(long)]
     pub(crate) unchecked: bool,

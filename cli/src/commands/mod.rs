@@ -5,7 +5,9 @@ mod init;
 mod reinit;
 mod status;
 mod vault;
+mod vault_create;
 mod vault_info;
+mod vault_passwd;
 mod vault_slot;
 
 use crate::app::App;

@@ -1,13 +1,14 @@
 //! What the person presents to open a vault, and what shall open a new keyslot.
 
-use crate::args::access::{CredentialArgs, KdfArgs, PassphraseArgs};
+use crate::args::access::{CredentialArgs, KdfArgs};
+use crate::args::vault::{CreateArgs, NewPassphraseArgs};
 use crate::error::{Error, Result};
+use crate::machine;
 use crate::ui::Ui;
 use crate::ui::secret::{self, PassphraseSource};
-use std::path::PathBuf;
-use vault_core::crypto::kdf::KdfCost;
+use vault_core::crypto::kdf::{KdfCost, KdfLimits};
 use vault_core::crypto::secret::Passphrase;
-use vault_core::keyslot::{Credential, RecoveryKey};
+use vault_core::keyslot::{Credential, NewSlot, RecoveryKey, SlotLabel};
 use vault_core::ports::SystemEntropy;
 
 /// Reads what opens the existing vault `shown`.
@@ -23,18 +24,31 @@ pub(crate) fn credential(ui: &Ui, args: &CredentialArgs, shown: &str) -> Result<
     source.read(ui, &format!("Passphrase of {shown}: ")).map(Credential::Passphrase)
 }
 
-/// Reads what shall open a new keyslot; a typed passphrase is asked for twice.
-pub(crate) fn new_credential(
-    ui: &Ui,
-    passphrase: &PassphraseArgs,
-    key_file: Option<&PathBuf>,
-    question: &str,
-) -> Result<Credential> {
-    if let Some(path) = key_file {
+/// Reads what shall open a new vault; a typed passphrase is asked for twice.
+pub(crate) fn first_credential(ui: &Ui, args: &CreateArgs, shown: &str) -> Result<Credential> {
+    if let Some(path) = &args.key_file {
         return Ok(Credential::KeyFile(secret::key_file(ui, path)?));
     }
-    let source = PassphraseSource::from_args(passphrase);
-    source.read_new(ui, question).map(Credential::Passphrase)
+    let source = PassphraseSource::from_args(&args.passphrase);
+    source.read_new(ui, &format!("New passphrase of {shown}: ")).map(Credential::Passphrase)
+}
+
+/// Reads what shall open a keyslot of the vault `shown` from now on. Standard input is not a source:
+/// it may have given what opens the vault now.
+pub(crate) fn next_credential(
+    ui: &Ui,
+    args: &NewPassphraseArgs,
+    shown: &str,
+) -> Result<Credential> {
+    if let Some(path) = &args.key_file {
+        return Ok(Credential::KeyFile(secret::key_file(ui, path)?));
+    }
+    let source = match (&args.passphrase_file, args.passphrase_fd) {
+        (Some(path), _) => PassphraseSource::File(path.clone()),
+        (None, Some(fd)) => PassphraseSource::Descriptor(fd),
+        (None, None) => PassphraseSource::Terminal,
+    };
+    source.read_new(ui, &format!("New passphrase of {shown}: ")).map(Credential::Passphrase)
 }
 
 /// Makes a recovery key and shows it, once. Unless `unchecked`, it must be typed back before it is
@@ -67,7 +81,7 @@ fn recovery_key(typed: &Passphrase) -> Result<RecoveryKey> {
 }
 
 /// Returns what a new keyslot shall cost.
-pub(crate) fn new_slot_cost(args: &KdfArgs) -> KdfCost {
+fn new_slot_cost(args: &KdfArgs) -> KdfCost {
     let default = KdfCost::default();
     let memory_kib = args.kdf_memory.map(|size| u32::try_from(size.0 >> 10).unwrap_or(u32::MAX));
     KdfCost {
@@ -75,4 +89,16 @@ pub(crate) fn new_slot_cost(args: &KdfArgs) -> KdfCost {
         passes: args.kdf_time.unwrap_or(default.passes),
         lanes: default.lanes,
     }
+}
+
+/// Describes a new keyslot.
+pub(crate) fn new_slot<'a>(credential: &'a Credential, kdf: &KdfArgs, label: &str) -> NewSlot<'a> {
+    let limits = KdfLimits {
+        allow_cheap: false,
+        // Whoever names a cost means it.
+        allow_costly: true,
+        max_memory_kib: machine::available_kib(),
+    };
+    let label = SlotLabel::new(label).unwrap_or_default();
+    NewSlot { credential, cost: new_slot_cost(kdf), limits, label }
 }

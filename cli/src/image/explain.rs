@@ -9,6 +9,7 @@ use vault_core::device::OpenError;
 use vault_core::device::holder::Holder;
 use vault_core::error::FsError;
 use vault_core::format::magic::ImageFormat;
+use vault_core::fs::MountError;
 use vault_core::keyslot::NewSlotError;
 use vault_core::vault::VaultError;
 use vault_core::witness::Rollback;
@@ -115,11 +116,37 @@ pub(crate) fn vault_error(error: VaultError, shown: &str) -> Error {
         | VaultError::Damaged(_)
         | VaultError::Commit(FsError::Damaged(_)) => damaged(error, shown),
         VaultError::Io(cause) => storage(cause, &format!("cannot read or write '{shown}'")),
+        VaultError::Commit(FsError::Io(cause)) => {
+            storage(cause, &format!("cannot read or write '{shown}'"))
+        }
+        VaultError::Commit(FsError::NoSpace) => {
+            Error::environment(format!("there is no space left for '{shown}'"))
+                .hint("free space on the disk that holds the image")
+        }
         VaultError::Commit(_) | VaultError::Entropy(_) => {
             Error::environment(format!("cannot change '{shown}'")).caused_by(error)
         }
         other => Error::user(format!("cannot do that with '{shown}'")).caused_by(other),
     }
+}
+
+/// Explains why the newest state of the vault in `shown` could not be opened, or a first one made.
+pub(crate) fn mount_error(error: MountError, shown: &str) -> Error {
+    match error {
+        MountError::RolledBack(cause) => rolled_back(cause, shown),
+        MountError::HeaderRolledBack { header, expected } => {
+            vault_error(VaultError::HeaderReplaced { found: header, committed: expected }, shown)
+        }
+        MountError::Fs(cause) => vault_error(VaultError::Commit(cause), shown),
+        MountError::Geometry => Error::user(format!("'{shown}' cannot have this size"))
+            .hint("--size takes 4M to 4096T, --block-size 4K to 128K in powers of two"),
+        other => Error::environment(format!("cannot open '{shown}'")).caused_by(other),
+    }
+}
+
+/// Explains why a finished image could not be put in its place.
+pub(crate) fn cannot_make(cause: io::Error, shown: &str) -> Error {
+    storage(cause, &format!("cannot make '{shown}'"))
 }
 
 fn slot_mistake(error: VaultError, shown: &str) -> Error {
@@ -139,7 +166,9 @@ fn rolled_back(cause: Rollback, shown: &str) -> Error {
     );
     let hint = match cause {
         Rollback::Older { found, .. } | Rollback::Fork { generation: found } => {
-            format!("if you restored a backup on purpose: --accept-generation {found}")
+            format!(
+                "if you restored a backup on purpose: 'tazpod pull --accept-generation {found}'"
+            )
         }
         _ => "restore the image and its header together from one backup".to_owned(),
     };
@@ -194,6 +223,7 @@ fn storage(cause: io::Error, message: &str) -> Error {
         io::ErrorKind::ReadOnlyFilesystem => {
             "the vault lies on a file system that is mounted read-only"
         }
+        io::ErrorKind::NotFound => "its folder does not exist",
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "the disk is full",
         _ => return error.caused_by(cause),
     };

@@ -12,7 +12,9 @@ const LONGEST_ANSWER: usize = 1024;
 impl Ui {
     /// Asks a yes-or-no question on the terminal; anything but yes is no.
     pub(crate) fn confirm(&self, question: &str) -> Result<bool> {
-        let answer = self.ask(&format!("{question} [y/N] "))?;
+        let answer = self
+            .ask(&format!("{question} [y/N] "))
+            .map_err(|error| error.hint("--yes answers in advance"))?;
         Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
 
@@ -58,7 +60,5 @@ impl Ui {
 }
 
 fn no_terminal(cause: io::Error) -> Error {
-    Error::user("no terminal to ask on")
-        .caused_by(cause)
-        .hint("the command's --help names the options that answer in advance")
+    Error::user("no terminal to ask on").caused_by(cause)
 }

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod ask;
+pub(crate) mod interrupt;
 mod prompt;
 mod render;
 pub(crate) mod secret;
