@@ -3,7 +3,7 @@
 use super::Folder;
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A shell on a terminal of its own, typed into through a pipe.
 struct Terminal {
@@ -42,6 +42,12 @@ impl Terminal {
         // The program reads the terminal only after it has set it up, which the question shows.
         std::thread::sleep(Duration::from_millis(50));
         self.keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Returns the process id that the line has printed.
+    fn pid(&self) -> String {
+        let rest = self.seen.split("pid=").nth(1).unwrap();
+        rest.split_whitespace().next().unwrap().to_owned()
     }
 
     /// Reads to the end and returns all that was on the screen, and the status.
@@ -90,7 +96,7 @@ fn a_killed_prompt_puts_the_terminal_back() {
         let line = "sh -c 'echo pid=$$; exec tazpod vault slot test'";
         let mut terminal = Terminal::run(&folder, &watched(line));
         terminal.wait_for("Passphrase of");
-        let pid = terminal.seen.split("pid=").nth(1).unwrap().split_whitespace().next().unwrap();
+        let pid = terminal.pid();
         assert_eq!(folder.run(&format!("kill -{signal} {pid}")), "");
         let (seen, _) = terminal.end();
         assert!(seen.contains(&format!("status={status}")) && seen.contains("same"), "{seen}");
@@ -126,4 +132,76 @@ fn no_neighbour_can_open_the_terminal_while_a_secret_is_typed() {
     assert!(during.contains("cannot open") || during.contains("Permission"), "{during}");
     terminal.press("\x03");
     terminal.end();
+}
+
+#[test]
+fn a_new_passphrase_is_asked_for_twice_and_must_agree() {
+    let folder = Folder::new();
+    let create = "tazpod vault create --image v.img --kdf-memory 64M --kdf-time 1";
+    for (second, status, shown) in [("swordfish\r", 0, "made v.img"), ("other\r", 64, "differ")] {
+        let mut terminal = Terminal::run(&folder, &watched(create));
+        terminal.wait_for("New passphrase of v.img: ");
+        terminal.press("swordfish\r");
+        terminal.wait_for("Repeat: ");
+        terminal.press(second);
+        let (seen, _) = terminal.end();
+        assert!(seen.contains(shown) && seen.contains(&format!("status={status}")), "{seen}");
+        assert!(seen.contains("same") && !seen.contains("sword"), "{seen}");
+        if status == 0 {
+            let test = "echo swordfish | tazpod vault slot test --image v.img; rm v.img";
+            assert_eq!(folder.run(test), "keyslot 0 of v.img opens\n");
+        }
+    }
+    assert_eq!(folder.run("ls"), "after\nbefore\n");
+}
+
+#[test]
+fn a_recovery_key_is_shown_once_and_believed_when_typed_back() {
+    let folder = Folder::new();
+    let setup = "umask 077; echo one > p
+        tazpod -q vault create --image v.img --passphrase-file p --kdf-memory 64M --kdf-time 1";
+    assert!(folder.run(setup).starts_with("made"));
+    for right in [false, true] {
+        let add = "tazpod vault slot add recovery --image v.img --passphrase-file p";
+        let mut terminal = Terminal::run(&folder, &watched(add));
+        terminal.wait_for("Press Enter");
+        let words = terminal.seen.split("shown once:").nth(1).unwrap();
+        let words = words.split("Press").next().unwrap().trim().to_owned();
+        assert_eq!(words.split(' ').count(), 24, "{words}");
+        terminal.press("\r");
+        terminal.wait_for("Type the recovery key back: ");
+        let typed = if right { words } else { "abandon ".repeat(23) + "art" };
+        terminal.press(&format!("{typed}\r"));
+        let (seen, _) = terminal.end();
+        let (said, status) =
+            if right { ("added keyslot 1", 0) } else { ("not the recovery key", 64) };
+        assert!(seen.contains(said) && seen.contains(&format!("status={status}")), "{seen}");
+        let count = if right { 2 } else { 1 };
+        assert_eq!(
+            folder.run("tazpod vault slot list --image v.img | wc -l"),
+            format!("{count}\n")
+        );
+    }
+}
+
+#[test]
+fn ctrl_c_within_long_work_leaves_nothing_and_says_so() {
+    let folder = Folder::new();
+    let create = "sh -c 'echo pid=$$; exec tazpod vault create --image v.img --passphrase-file p \
+        --kdf-memory 1G --kdf-time 16'";
+    folder.run("umask 077; echo one > p");
+    let mut terminal = Terminal::run(&folder, &watched(create));
+    terminal.wait_for("\n");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while folder.run("ls v.img.new").contains("[2]") {
+        assert!(Instant::now() < deadline, "the work has not begun");
+    }
+    // To the program alone: the shell around it would end with it.
+    let pid = terminal.pid();
+    assert_eq!(folder.run(&format!("kill -INT {pid}")), "");
+    let start = Instant::now();
+    let (seen, _) = terminal.end();
+    assert!(start.elapsed() < Duration::from_secs(5), "it went on");
+    assert!(seen.contains("status=130") && seen.contains("no vault was made"), "{seen}");
+    assert_eq!(folder.run("ls"), "after\nbefore\np\n");
 }
