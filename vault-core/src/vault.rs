@@ -148,10 +148,9 @@ impl Vault<Locked> {
         for (vault, index, slot) in tries {
             let Some(volume_key) = attempt.open(slot, index, vault)? else { continue };
             match self.authenticate(volume_key, vault, index, slot) {
-                Some(unlocked) => {
-                    return Ok(Vault { device: self.device.clone(), state: unlocked });
-                }
-                None => failure = VaultError::HeaderAltered,
+                Ok(unlocked) => return Ok(Vault { device: self.device.clone(), state: unlocked }),
+                Err(Distrust::NoCopyVerifies) => failure = VaultError::HeaderAltered,
+                Err(Distrust::SlotRemoved) => {}
             }
         }
         Err(failure)
@@ -191,14 +190,18 @@ impl Vault<Locked> {
         vault: VaultId,
         index: SlotIndex,
         slot: &Keyslot,
-    ) -> Option<Unlocked> {
+    ) -> Result<Unlocked, Distrust> {
         let subkeys = Subkeys::derive(&volume_key, vault);
         let copies = self.state.copies.each_ref().map(|copy| copy.verified(vault, &subkeys));
         let newest = copies
             .into_iter()
             .flatten()
-            .reduce(|best, next| if next.sequence > best.sequence { next } else { best })?;
-        (newest.slot(index) == Some(slot)).then(|| Unlocked {
+            .reduce(|best, next| if next.sequence > best.sequence { next } else { best })
+            .ok_or(Distrust::NoCopyVerifies)?;
+        if newest.slot(index) != Some(slot) {
+            return Err(Distrust::SlotRemoved);
+        }
+        Ok(Unlocked {
             header: newest.clone(),
             volume_key,
             subkeys: Arc::new(subkeys),
@@ -211,6 +214,14 @@ impl Vault<Locked> {
             interrupted: false,
         })
     }
+}
+
+/// Why a slot that opened is not believed.
+enum Distrust {
+    /// The header around it is not the one that was written.
+    NoCopyVerifies,
+    /// The authentic header does not hold this slot any more.
+    SlotRemoved,
 }
 
 impl Vault<Unlocked> {
