@@ -120,10 +120,9 @@ impl Drop for HolderNote {
 /// Keeps what is safe to print: no control characters that could steer a terminal, no
 /// direction marks, bounded length.
 fn printable(text: &str) -> String {
-    let steers = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-    };
+    let marks = ['\u{200b}'..='\u{200f}', '\u{2028}'..='\u{202e}', '\u{2066}'..='\u{2069}'];
+    let steers =
+        |c: char| c.is_control() || c == '\u{feff}' || marks.iter().any(|range| range.contains(&c));
     text.chars().filter(|&c| !steers(c)).take(Holder::MAX_NAME).collect()
 }
 
