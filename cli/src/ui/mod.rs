@@ -7,6 +7,7 @@
 
 mod ask;
 pub(crate) mod interrupt;
+mod progress;
 mod prompt;
 mod render;
 pub(crate) mod secret;
