@@ -5,6 +5,7 @@
 
 mod app;
 mod args;
+mod backend;
 mod caller;
 mod commands;
 mod config;

@@ -41,25 +41,16 @@ impl WitnessStore {
     /// A witness that is not authentic is treated as damage: ignoring it would make a rollback as
     /// easy as spoiling this file.
     pub(crate) fn read(&self, vault: VaultId, subkeys: &Subkeys) -> Result<Option<Witness>> {
-        let path = self.path.join(file_name(vault));
-        let unusable = || {
-            Error::new(
-                Kind::Rollback,
-                format!("the rollback witness '{}' cannot be used", path.display()),
-            )
-            .hint("it was damaged or altered: whether the image is the newest cannot be told")
-            .hint("remove this file to trust the image as it is")
-        };
         let bytes = match self.bytes(vault) {
             Ok(bytes) => bytes,
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(cause) => return Err(unusable().caused_by(cause)),
+            Err(cause) => return Err(unusable(vault).caused_by(cause)),
         };
-        let witness = Witness::decode(&bytes, vault, subkeys);
-        witness.map(Some).map_err(|cause| unusable().caused_by(cause))
+        decode(&bytes, vault, subkeys).map(Some)
     }
 
-    fn bytes(&self, vault: VaultId) -> io::Result<Vec<u8>> {
+    /// Reads the bytes of a vault's witness, not judged yet.
+    pub(crate) fn bytes(&self, vault: VaultId) -> io::Result<Vec<u8>> {
         // Without O_NONBLOCK a fifo in this place would hold us up for ever.
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let file = openat(&self.folder, file_name(vault).as_str(), flags, Mode::empty())?;
@@ -99,6 +90,18 @@ impl WitnessStore {
         file.write_all(encoded)?;
         file.sync_all()
     }
+}
+
+/// Judges the bytes of a vault's witness.
+pub(crate) fn decode(bytes: &[u8], vault: VaultId, subkeys: &Subkeys) -> Result<Witness> {
+    Witness::decode(bytes, vault, subkeys).map_err(|cause| unusable(vault).caused_by(cause))
+}
+
+fn unusable(vault: VaultId) -> Error {
+    let name = file_name(vault);
+    Error::new(Kind::Rollback, format!("the rollback witness '{name}' cannot be used"))
+        .hint("it was damaged or altered: whether the image is the newest cannot be told")
+        .hint("remove it from 'witnesses' in the state folder to trust the image as it is")
 }
 
 fn file_name(vault: VaultId) -> String {

@@ -3,11 +3,11 @@
 use super::access::{CredentialArgs, KdfArgs};
 use crate::units::ByteSize;
 use clap::{Args, ValueEnum};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 
 /// What keeps a vault's contents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum BackendKind {
     /// LUKS2 on a loop device; not part of this build yet

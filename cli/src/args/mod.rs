@@ -42,9 +42,16 @@ pub(crate) struct GlobalArgs {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    #[command(visible_alias = "sync")]
+    Pull(ghost::PullArgs),
+    Unlock(ghost::UnlockArgs),
+    Lock(ghost::LockArgs),
     Init(project::InitArgs),
     Status(project::StatusArgs),
     Env(project::EnvArgs),
     Reinit(project::ReinitArgs),
     Vault(vault::VaultArgs),
+    /// The helper that sudo starts
+    #[command(hide = true)]
+    InternalGhost,
 }

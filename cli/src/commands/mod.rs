@@ -2,8 +2,12 @@
 
 mod env;
 mod init;
+mod internal_ghost;
+mod lock;
+mod pull;
 mod reinit;
 mod status;
+mod unlock;
 mod vault;
 mod vault_create;
 mod vault_info;
@@ -17,6 +21,10 @@ use crate::error::Result;
 /// Runs the verb and returns the exit status.
 pub(crate) fn run(app: &App, command: Command) -> Result<u8> {
     match command {
+        Command::Pull(args) => pull::run(app, &args),
+        Command::Unlock(args) => unlock::run(app, &args),
+        Command::Lock(args) => lock::run(app, &args),
+        Command::InternalGhost => internal_ghost::run(app),
         Command::Init(args) => init::run(app, &args),
         Command::Env(args) => env::run(app, &args),
         Command::Reinit(args) => reinit::run(app, &args),

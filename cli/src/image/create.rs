@@ -57,9 +57,7 @@ pub(crate) fn create(
     let on_interrupt = OnInterrupt { hint: "no vault was made", remove: Some(fresh.clone()) };
     ui.interruptible(&on_interrupt, || {
         let made = make(&fresh, new).and_then(|vault| {
-            renameat2(AT_FDCWD, &fresh, AT_FDCWD, new.path, RenameFlags::RENAME_NOREPLACE)
-                .map_err(|cause| cannot_make(cause.into(), shown))?;
-            sync_folder(new.path).map_err(|cause| cannot_make(cause, shown))?;
+            put_in_place(&fresh, new.path).map_err(|cause| cannot_make(cause, shown))?;
             Ok(vault)
         });
         if made.is_err() {
@@ -92,10 +90,17 @@ fn make(fresh: &Path, new: &NewVault<'_>) -> Result<Vault<Unlocked>> {
     Ok(vault)
 }
 
-fn beside(path: &Path) -> PathBuf {
+/// Returns the name under which an image is made.
+pub(crate) fn beside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     name.into()
+}
+
+/// Gives a finished image its name, for good; nothing that exists is replaced.
+pub(crate) fn put_in_place(fresh: &Path, path: &Path) -> io::Result<()> {
+    renameat2(AT_FDCWD, fresh, AT_FDCWD, path, RenameFlags::RENAME_NOREPLACE)?;
+    sync_folder(path)
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {

@@ -81,7 +81,7 @@ fn recovery_key(typed: &Passphrase) -> Result<RecoveryKey> {
 }
 
 /// Returns what a new keyslot shall cost.
-fn new_slot_cost(args: &KdfArgs) -> KdfCost {
+pub(crate) fn new_slot_cost(args: &KdfArgs) -> KdfCost {
     let default = KdfCost::default();
     let memory_kib = args.kdf_memory.map(|size| u32::try_from(size.0 >> 10).unwrap_or(u32::MAX));
     KdfCost {

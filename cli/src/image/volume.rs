@@ -14,7 +14,7 @@ use vault_core::vault::{Unlocked, Vault, VaultError};
 use vault_core::witness::Witness;
 
 /// Returns what a volume of this vault stands on.
-pub(super) fn setup(vault: &Vault<Unlocked>) -> Setup {
+pub(crate) fn setup(vault: &Vault<Unlocked>) -> Setup {
     Setup {
         device: Arc::clone(vault.device()),
         keys: Arc::clone(vault.subkeys()),

@@ -14,6 +14,8 @@ pub(crate) struct Facts {
     pub(crate) inode: u64,
     /// Owner.
     pub(crate) uid: u32,
+    /// Group.
+    pub(crate) gid: u32,
     /// Permission bits.
     pub(crate) permissions: u32,
     /// Whether it is a folder.
@@ -29,6 +31,7 @@ pub(crate) fn facts(fd: impl AsFd) -> io::Result<Facts> {
         device: stat.st_dev,
         inode: stat.st_ino,
         uid: stat.st_uid,
+        gid: stat.st_gid,
         permissions: stat.st_mode & 0o7777,
         is_folder: stat.st_mode & libc::S_IFMT == libc::S_IFDIR,
         special: stat.st_rdev,
@@ -57,12 +60,27 @@ fn folder_flags() -> OFlags {
     OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC
 }
 
-/// Makes the folder `name` in `parent`; one that is there is left as it is.
-pub(crate) fn make(parent: impl AsFd, name: &str, permissions: u32) -> io::Result<()> {
-    match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(permissions)) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+/// Opens whatever is at an absolute path, file or folder, without following any link.
+pub(crate) fn open_any_without_links(path: &Path) -> io::Result<OwnedFd> {
+    let how = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    Ok(rustix::fs::openat2(CWD, path, flags, Mode::empty(), how)?)
+}
+
+/// Makes the folder `name` in `parent`, whatever the umask; one that is there is left as it is.
+pub(crate) fn make(parent: impl AsFd, name: impl AsRef<Path>, permissions: u32) -> io::Result<()> {
+    let (parent, name) = (parent.as_fd(), name.as_ref());
+    let mode = Mode::from_raw_mode(permissions);
+    match rustix::fs::mkdirat(parent, name, mode) {
+        Ok(()) => Ok(rustix::fs::chmodat(parent, name, mode, rustix::fs::AtFlags::empty())?),
+        Err(rustix::io::Errno::EXIST) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Whether an open folder has no entries. Needs the right to read it.
+pub(crate) fn is_empty(folder: &impl AsFd) -> io::Result<bool> {
+    Ok(std::fs::read_dir(path_of(folder))?.next().is_none())
 }
 
 /// Opens or makes the regular file `name` in `parent` for reading and writing, never through a link.

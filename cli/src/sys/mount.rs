@@ -54,6 +54,16 @@ pub(crate) fn detached_tmpfs(options: &[(&str, &str)]) -> io::Result<OwnedFd> {
     Ok(rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
+/// Copies the tree of mounts at the open folder or file `source`, attached nowhere yet.
+pub(crate) fn detached_copy(source: &impl AsFd) -> io::Result<OwnedFd> {
+    use rustix::mount::OpenTreeFlags;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    Ok(rustix::mount::open_tree(source, c"", flags)?)
+}
+
 /// Attaches a detached mount on the open folder `target`.
 pub(crate) fn attach(mount: &impl AsFd, target: &impl AsFd) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;

@@ -82,6 +82,16 @@ pub(crate) fn forbid_core_files() -> io::Result<()> {
     Ok(setrlimit(Resource::Core, Rlimit { current: Some(hard), maximum: Some(hard) })?)
 }
 
+/// Empties the environment but for a `PATH` of system folders.
+pub(crate) fn rebuild_environment() -> io::Result<()> {
+    // SAFETY: one thread (rule of this module), so nobody reads the environment meanwhile.
+    unsafe {
+        nix::env::clearenv().map_err(|_| io::Error::other("cannot clear the environment"))?;
+        std::env::set_var("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    }
+    Ok(())
+}
+
 /// Sets the file mode creation mask.
 pub(crate) fn set_umask(mask: u32) {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask));

@@ -52,15 +52,19 @@ pub(crate) fn send(
 }
 
 /// Receives up to `buffer.len()` bytes and adds descriptors that came with them. 0 is the end.
+/// Without `wait`, nothing to receive is `WouldBlock`.
 pub(crate) fn receive(
     fd: impl AsFd,
     buffer: &mut [u8],
     descriptors: &mut Vec<OwnedFd>,
+    wait: bool,
 ) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [IoSliceMut::new(buffer)];
-    let got = rustix::net::recvmsg(fd, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let mut flags = RecvFlags::CMSG_CLOEXEC;
+    flags.set(RecvFlags::DONTWAIT, !wait);
+    let got = rustix::net::recvmsg(fd, &mut parts, &mut control, flags)?;
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(more) = message {
             descriptors.extend(more);

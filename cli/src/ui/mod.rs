@@ -7,8 +7,7 @@
 
 mod ask;
 pub(crate) mod interrupt;
-mod progress;
-mod prompt;
+pub(crate) mod prompt;
 mod render;
 pub(crate) mod secret;
 mod signals;
@@ -29,6 +28,11 @@ impl Ui {
     /// Makes the terminal; `quiet` drops notices and progress.
     pub(crate) fn new(quiet: bool) -> Self {
         Self { quiet, colour: render::colour_wanted(io::stderr().is_terminal()) }
+    }
+
+    /// Whether notices are dropped.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
     }
 
     /// Prints a result, with a newline at its end.

@@ -40,12 +40,26 @@ pub(super) fn secret_line(question: &str) -> Result<SecretBuffer> {
             .hint("give it with --passphrase-file, --passphrase-fd or on standard input")
     };
     let terminal = terminal().map_err(unusable)?;
+    secret_line_on(&terminal, None, question)
+}
+
+/// Asks for one secret line on `terminal`. Where sudo put a terminal of its own in between, `outer`
+/// is the one on which the person really types, and is closed to others too.
+pub(crate) fn secret_line_on(
+    terminal: &File,
+    outer: Option<&File>,
+    question: &str,
+) -> Result<SecretBuffer> {
+    let unusable = |cause: io::Error| {
+        Error::environment("cannot prepare the terminal for the passphrase").caused_by(cause)
+    };
     let held = Held::new()?;
-    let _guard = Guard::new(&terminal).map_err(unusable)?;
-    let answer = write!(&terminal, "{question}")
+    let _outer = outer.map(Closed::new).transpose().map_err(unusable)?;
+    let _guard = Guard::new(terminal).map_err(unusable)?;
+    let answer = write!(&mut &*terminal, "{question}")
         .map_err(|cause| Error::environment("cannot write to the terminal").caused_by(cause))
-        .and_then(|()| type_line(&terminal, &held));
-    let _ = (&terminal).write_all(b"\n");
+        .and_then(|()| type_line(terminal, &held));
+    let _ = (&mut &*terminal).write_all(b"\n");
     answer
 }
 
@@ -75,11 +89,11 @@ pub(super) fn too_long() -> Error {
     Error::user(format!("the passphrase is longer than {LONGEST} bytes"))
 }
 
-/// The terminal's former state, put back when dropped.
+/// The terminal's former modes, put back when dropped.
 struct Guard<'a> {
     terminal: &'a File,
     settings: Termios,
-    owner: Option<Metadata>,
+    _closed: Closed<'a>,
 }
 
 impl<'a> Guard<'a> {
@@ -92,24 +106,10 @@ impl<'a> Guard<'a> {
         silent.input_flags |= InputFlags::ICRNL;
         silent.control_chars[SpecialCharacterIndices::VMIN as usize] = 1;
         silent.control_chars[SpecialCharacterIndices::VTIME as usize] = 0;
-        let mut guard = Self { terminal, settings, owner: None };
         // From here on every return drops the guard.
-        guard.close_to_others()?;
+        let guard = Self { terminal, settings, _closed: Closed::new(terminal)? };
         tcsetattr(terminal, SetArg::TCSAFLUSH, &silent)?;
         Ok(guard)
-    }
-
-    /// Keeps others from opening the terminal and reading along. Exclusive use stops all but root;
-    /// as root the node is made root's too, against whoever opened it by a path of its own.
-    fn close_to_others(&mut self) -> io::Result<()> {
-        ioctl_tiocexcl(self.terminal)?;
-        if Uid::effective().is_root() {
-            let before = self.terminal.metadata()?;
-            fchown(self.terminal, Some(0), Some(0))?;
-            self.owner = Some(before);
-            self.terminal.set_permissions(Permissions::from_mode(0o600))?;
-        }
-        Ok(())
     }
 }
 
@@ -118,6 +118,32 @@ impl Drop for Guard<'_> {
         // What was typed ahead of the answer is not for the shell that comes next.
         let _ = tcflush(self.terminal, FlushArg::TCIFLUSH);
         let _ = tcsetattr(self.terminal, SetArg::TCSAFLUSH, &self.settings);
+    }
+}
+
+/// Keeps others from opening a terminal and reading along, until it is dropped. Exclusive use stops
+/// all but root; as root the node is made root's too, against whoever opened it by a path of its own.
+struct Closed<'a> {
+    terminal: &'a File,
+    owner: Option<Metadata>,
+}
+
+impl<'a> Closed<'a> {
+    fn new(terminal: &'a File) -> io::Result<Self> {
+        let mut closed = Self { terminal, owner: None };
+        ioctl_tiocexcl(terminal)?;
+        if Uid::effective().is_root() {
+            let before = terminal.metadata()?;
+            fchown(terminal, Some(0), Some(0))?;
+            closed.owner = Some(before);
+            terminal.set_permissions(Permissions::from_mode(0o600))?;
+        }
+        Ok(closed)
+    }
+}
+
+impl Drop for Closed<'_> {
+    fn drop(&mut self) {
         if let Some(before) = &self.owner {
             let _ = fchown(self.terminal, Some(before.uid()), Some(before.gid()));
             let _ = self.terminal.set_permissions(Permissions::from_mode(before.mode() & 0o7777));

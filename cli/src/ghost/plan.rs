@@ -1,0 +1,114 @@
+//! What `pull` decides before it does anything: which vault, and with whose rights. Pure, so that
+//! every case can be tested.
+
+use crate::args::ghost::BackendKind;
+use crate::error::{Error, Result};
+use crate::image::explain::foreign;
+use std::path::PathBuf;
+use vault_core::format::magic::ImageFormat;
+
+/// What stands at the image's path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Nothing.
+    Absent,
+    /// A file of this format.
+    File(ImageFormat),
+}
+
+/// Which vault will be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct VaultPlan {
+    /// What keeps its contents.
+    pub(crate) backend: BackendKind,
+    /// Whether it is to be made first.
+    pub(crate) create: bool,
+    /// Worth saying about the choice.
+    pub(crate) notice: Option<&'static str>,
+}
+
+/// Decides which backend opens or makes the vault. An existing vault is never second-guessed.
+pub(crate) fn vault(
+    asked: Option<BackendKind>,
+    configured: Option<BackendKind>,
+    found: Found,
+    shown: &str,
+) -> Result<VaultPlan> {
+    match found {
+        Found::File(ImageFormat::Vault) if asked == Some(BackendKind::Luks) => {
+            Err(Error::user(format!("'{shown}' is a vault of the fuse backend"))
+                .hint("leave --backend out: an existing vault tells what it is"))
+        }
+        Found::File(ImageFormat::Vault) => {
+            Ok(VaultPlan { backend: BackendKind::Fuse, create: false, notice: None })
+        }
+        Found::File(other) => Err(foreign(other, shown)),
+        Found::Absent => new_vault(asked.or(configured)),
+    }
+}
+
+fn new_vault(chosen: Option<BackendKind>) -> Result<VaultPlan> {
+    let fuse = VaultPlan { backend: BackendKind::Fuse, create: true, notice: None };
+    match chosen {
+        Some(BackendKind::Fuse) => Ok(fuse),
+        Some(BackendKind::Luks) => Err(Error::environment("this tazpod has no luks backend yet")
+            .hint("'--backend fuse' needs neither loop devices nor a privileged container")),
+        None => {
+            let notice = "No backend was chosen and LUKS is not available here: using fuse.";
+            Ok(VaultPlan { notice: Some(notice), ..fuse })
+        }
+    }
+}
+
+/// With whose rights the ghost is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// We are root.
+    Root,
+    /// Through this sudo.
+    Sudo(PathBuf),
+    /// As a plain user; the reason is said unless the person asked for it.
+    Rootless(Option<&'static str>),
+}
+
+/// Decides with whose rights the ghost is made.
+pub(crate) fn way(is_root: bool, wants_rootless: bool, sudo: Option<PathBuf>) -> Way {
+    match (is_root, wants_rootless, sudo) {
+        (true, false, _) => Way::Root,
+        (_, true, _) => Way::Rootless(None),
+        (false, false, Some(sudo)) => Way::Sudo(sudo),
+        (false, false, None) => Way::Rootless(Some("There is no sudo here: going without root.")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn existing_vault_decides_and_an_absent_one_follows_the_person() {
+        let decide = |asked, configured, found| vault(asked, configured, found, "v");
+        let (fuse, luks) = (Some(BackendKind::Fuse), Some(BackendKind::Luks));
+        let there = Found::File(ImageFormat::Vault);
+        assert!(!decide(None, luks, there).unwrap().create);
+        assert_eq!(decide(luks, None, there).unwrap_err().kind(), Kind::User);
+        assert!(decide(fuse, luks, Found::Absent).unwrap().create);
+        assert_eq!(decide(None, fuse, Found::Absent).unwrap().notice, None);
+        assert!(decide(None, None, Found::Absent).unwrap().notice.is_some());
+        assert_eq!(decide(None, luks, Found::Absent).unwrap_err().kind(), Kind::Environment);
+        for format in [ImageFormat::Luks { version: 2 }, ImageFormat::Empty, ImageFormat::Unknown] {
+            assert_eq!(decide(fuse, None, Found::File(format)).unwrap_err().kind(), Kind::Format);
+        }
+    }
+
+    #[test]
+    fn root_is_used_where_it_can_be_had_unless_declined() {
+        let sudo = || Some(PathBuf::from("/usr/bin/sudo"));
+        assert_eq!(way(true, false, None), Way::Root);
+        assert_eq!(way(true, true, sudo()), Way::Rootless(None));
+        assert_eq!(way(false, false, sudo()), Way::Sudo("/usr/bin/sudo".into()));
+        assert!(matches!(way(false, false, None), Way::Rootless(Some(_))));
+    }
+}

@@ -1,0 +1,775 @@
+//! The supervisor: makes the ghost, serves its clients, and verifies that it is gone.
+//!
+//! Steps 4 to 14 of GHOST.md, as far as they happen outside. One process, one loop, no threads; it
+//! never waits for anybody whom it does not also watch.
+
+use super::clients::{Client, Standing};
+use super::join::Door;
+use super::link::{Link, Received};
+use super::mountpoint::{self, Held, MountPoint};
+use super::place::Taken;
+use super::protocol::{
+    CredentialKind, Failure, FromInit, FromServer, GhostStatus, Raw, Request, ToClient, ToInit,
+    ToServer,
+};
+use super::{init, namespace, privilege, shell, teardown};
+use crate::backend::{self, Backend, Opening};
+use crate::error::{Error, Kind, Result};
+use crate::sys::identity::{FileRights, Identity};
+use crate::sys::{process, signals};
+use crate::witness_store::WitnessStore;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
+use nix::unistd::Pid;
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+use vault_core::device::holder::HolderNote;
+use vault_core::ids::VaultId;
+use zeroize::Zeroizing;
+
+/// The session whose end is the ghost's end.
+pub(crate) const FIRST: u32 = 0;
+
+/// Attempts at a terminal before the ghost gives up.
+const ATTEMPTS: u32 = 3;
+
+/// How often a new witness is written at most.
+const WITNESS_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long the inside may take to end before it is killed.
+const ENDING: Duration = Duration::from_secs(90);
+
+/// What the keeper hands to the supervisor.
+pub(crate) struct Making {
+    pub(crate) request: Request,
+    pub(crate) identity: Identity,
+    pub(crate) taken: Taken,
+    pub(crate) secret: Option<Zeroizing<Vec<u8>>>,
+    pub(crate) client: Link,
+    pub(crate) streams: [OwnedFd; 3],
+    pub(crate) outer: Option<OwnedFd>,
+    pub(crate) upstream: Option<Link>,
+}
+
+/// How far the ghost is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Init makes the tree.
+    Making,
+    /// The server looks at the image.
+    Looking,
+    /// The credential is asked for or tried.
+    Opening,
+    /// The vault is open and is made visible.
+    Revealing,
+    /// Sessions run.
+    Open,
+    /// Everything inside ends.
+    Closing,
+}
+
+pub(crate) struct Supervisor {
+    pub(crate) request: Request,
+    pub(crate) identity: Identity,
+    pub(crate) taken: Taken,
+    pub(crate) phase: Phase,
+    pub(crate) clients: BTreeMap<u32, Client>,
+    pub(crate) door: Door,
+    pub(crate) weaknesses: Vec<String>,
+    pub(crate) since: SystemTime,
+    pub(crate) mount_point: MountPoint,
+    backend: Box<dyn Backend>,
+    init: Option<(Pid, Link)>,
+    pub(crate) server: Option<Link>,
+    events: SignalFd,
+    upstream: Option<Link>,
+    secret: Option<Zeroizing<Vec<u8>>>,
+    attempts: u32,
+    outcome: Option<std::result::Result<u8, Failure>>,
+    closed: bool,
+    deadline: Option<Instant>,
+    witness: Witness,
+    note: Option<HolderNote>,
+}
+
+/// The newest state that the server reported, and what is already on the disk.
+struct Witness {
+    store: Option<WitnessStore>,
+    vault: Option<VaultId>,
+    pending: Option<Vec<u8>>,
+    next: Instant,
+}
+
+/// Runs the supervisor; returns its exit status.
+pub(crate) fn run(making: Making) -> i32 {
+    let Making { client, .. } = &making;
+    let early = match prepare() {
+        Ok(events) => events,
+        Err(error) => {
+            let _ = client.send(&ToClient::Failed(error.into()), &[]);
+            return 1;
+        }
+    };
+    match Supervisor::begin(making, early) {
+        Ok(mut supervisor) => {
+            supervisor.live();
+            supervisor.finish()
+        }
+        Err(stillborn) => {
+            let (error, client, taken) = *stillborn;
+            let swept = teardown::remove(&taken);
+            let _ = client.send(&ToClient::Failed(error.into()), &[]);
+            i32::from(swept.is_err())
+        }
+    }
+}
+
+/// Becomes a process of its own: the terminal's signals are the client's business.
+fn prepare() -> Result<SignalFd> {
+    let failed =
+        |cause: io::Error| Error::environment("cannot start the supervisor").caused_by(cause);
+    process::die_with_parent(Signal::SIGTERM).map_err(failed)?;
+    nix::unistd::setsid().map_err(|cause| failed(cause.into()))?;
+    process::rebuild_environment().map_err(failed)?;
+    privilege::harden()?;
+    // As far as the limit allows: a supervisor that is not root has 8 MiB.
+    let _ = process::lock_memory();
+    signals::ignore(Signal::SIGPIPE).map_err(failed)?;
+    let watched =
+        [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT];
+    signals::watch(&watched).map_err(failed)
+}
+
+type Stillborn = Box<(Error, Link, Taken)>;
+
+impl Supervisor {
+    fn begin(making: Making, events: SignalFd) -> std::result::Result<Self, Stillborn> {
+        let Making { request, identity, taken, secret, client, streams, outer, upstream } = making;
+        let found = mountpoint::find(request.home.path(), identity.uid, identity.gid)
+            .and_then(|(point, opened)| Ok((point.hold(&opened, &taken, request.rootless)?, point)))
+            .and_then(|held| Ok((held, backend::of(&request.vault, request.state.path())?)))
+            .and_then(|made| Ok((made, Door::open(&taken)?)));
+        let (((held, mount_point), backend), door) = match found {
+            Ok(found) => found,
+            Err(error) => return Err(Box::new((error, client, taken))),
+        };
+        let first = Client::first(client, streams, request.terminals, outer, &request.session);
+        let mut supervisor = Self {
+            phase: Phase::Making,
+            clients: BTreeMap::from([(FIRST, first)]),
+            door,
+            weaknesses: weaknesses(held, request.rootless),
+            since: SystemTime::now(),
+            mount_point,
+            backend,
+            init: None,
+            server: None,
+            events,
+            upstream,
+            secret,
+            attempts: 0,
+            outcome: None,
+            closed: false,
+            deadline: None,
+            witness: Witness { store: None, vault: None, pending: None, next: Instant::now() },
+            note: None,
+            request,
+            identity,
+            taken,
+        };
+        if let Err(error) = supervisor.spawn_init() {
+            supervisor.fail(error);
+        }
+        Ok(supervisor)
+    }
+
+    /// Forks init into its namespaces, maps its ids, and tells it to begin.
+    fn spawn_init(&mut self) -> Result<()> {
+        let failed = |cause: io::Error| {
+            Error::environment("cannot create the ghost's namespaces").caused_by(cause)
+        };
+        folder_for_vault(&self.taken).map_err(failed)?;
+        let attached = self.open_outside()?;
+        let prepared = namespace::prepare(&self.identity);
+        let kept: Vec<PathBuf> =
+            self.request.kept.iter().map(|raw| raw.path().to_owned()).collect();
+        let (link, inside) = Link::pair().map_err(failed)?;
+        let (served, server_link, server_inside) = match self.backend.opening() {
+            Opening::Served(served) => {
+                let (outside, inside) = Link::pair().map_err(failed)?;
+                (Some(served), Some(outside), Some(inside))
+            }
+            Opening::Mounted(_) => (None, None, None),
+        };
+        let making = init::Making {
+            link: inside,
+            server_link: server_inside,
+            backend: served,
+            identity: &self.identity,
+            rootless: self.request.rootless,
+            place: self.taken.place(),
+            mount_point: &self.mount_point,
+            prepared: &prepared,
+            attached: attached.as_ref(),
+            kept: &kept,
+            home: &self.request.home,
+        };
+        let pid = process::fork_into_namespaces(|| init::run(making)).map_err(|cause| {
+            failed(cause).hint("in a container see 'What a container needs' in README.md").hint(
+                "on a host, user namespaces may be restricted (sysctl user.max_user_namespaces)",
+            )
+        })?;
+        self.init = Some((pid, link));
+        self.server = server_link;
+        namespace::write_maps(pid, !self.request.rootless)?;
+        self.tell_init(&ToInit::Begin, &[]);
+        Ok(())
+    }
+
+    /// Opens a vault that the kernel reads itself, before the namespaces exist.
+    fn open_outside(&mut self) -> Result<Option<OwnedFd>> {
+        let Opening::Mounted(mounted) = self.backend.opening() else { return Ok(None) };
+        let secret = self
+            .secret
+            .take()
+            .ok_or_else(|| Error::user("no passphrase was given").hint("use --passphrase-file"))?;
+        let credential = super::server::credential(self.request.vault.credential, &secret)?;
+        mounted.open(&credential).map(Some)
+    }
+
+    /// Serves everybody until the ghost has ended.
+    fn live(&mut self) {
+        while !(self.phase == Phase::Closing && self.init.is_none()) {
+            if self.wait().is_err() {
+                self.fail(Error::internal("the supervisor cannot wait for events"));
+                break;
+            }
+            self.hear_signals();
+            self.hear_init();
+            self.hear_server();
+            self.hear_upstream();
+            self.hear_door();
+            self.hear_clients();
+            self.hear_agents();
+            self.keep_time();
+        }
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        let mut sources: Vec<BorrowedFd<'_>> = vec![self.events.as_fd(), self.door.as_fd()];
+        sources.extend(self.init.iter().map(|(_, link)| link.as_fd()));
+        sources.extend(self.server.iter().map(AsFd::as_fd));
+        sources.extend(self.upstream.iter().map(AsFd::as_fd));
+        sources.extend(self.clients.values().flat_map(Client::sources));
+        let mut fds: Vec<PollFd<'_>> =
+            sources.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        match poll(&mut fds, self.patience()) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn patience(&self) -> PollTimeout {
+        let witness = self.witness.pending.as_ref().map(|_| self.witness.next);
+        let agents = self.clients.values().filter_map(|client| client.deadline);
+        let soonest = [witness, self.deadline].into_iter().flatten().chain(agents).min();
+        soonest.map_or(PollTimeout::NONE, |at| {
+            let left = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+        })
+    }
+
+    fn hear_signals(&mut self) {
+        while let Ok(Some(signal)) = signals::next(&self.events) {
+            match signal {
+                Signal::SIGCHLD => self.reap(),
+                signal => self.end(Err(Error::interrupted(signal as i32).into())),
+            }
+        }
+    }
+
+    fn reap(&mut self) {
+        while let Ok(Some(ended)) = process::reap() {
+            if self.init.as_ref().is_some_and(|(pid, _)| *pid == ended.pid) {
+                // What it and the server still said comes first.
+                self.hear_init();
+                self.hear_server();
+                self.init = None;
+                self.server = None;
+                let unexpected = Error::internal("the ghost was killed from outside")
+                    .hint("its vault opens at the last commit");
+                self.end(Err(unexpected.into()));
+            }
+            let agent =
+                self.clients.iter().find(|(_, client)| client.agent_pid() == Some(ended.pid));
+            if let Some(session) = agent.map(|(session, _)| *session) {
+                self.agent_ended(session);
+            }
+        }
+    }
+
+    fn hear_init(&mut self) {
+        while let Some((_, link)) = &mut self.init {
+            match link.try_receive::<FromInit>() {
+                Ok(Some(Received::Message(message, fds))) => self.obey_init(message, fds),
+                // Nothing more for now, or its end as a process follows.
+                _ => return,
+            }
+        }
+    }
+
+    fn obey_init(&mut self, message: FromInit, fds: Vec<OwnedFd>) {
+        match message {
+            FromInit::Ready { weaknesses } => {
+                self.weaknesses.extend(weaknesses);
+                if self.phase == Phase::Making {
+                    self.phase = Phase::Looking;
+                }
+                if self.server.is_none() {
+                    self.vault_is_open();
+                }
+            }
+            FromInit::Revealed => self.revealed(),
+            FromInit::Started { session } => self.session_started(session, fds.into_iter().next()),
+            FromInit::Ended { session, status, failure } => {
+                self.session_ended(session, failure.map_or(Ok(status), Err));
+            }
+            FromInit::ServerEnded { .. } if self.phase == Phase::Closing => {}
+            FromInit::ServerEnded { status } => {
+                self.hear_server();
+                let error =
+                    Error::internal(format!("the vault's server ended early, status {status}"))
+                        .hint("the vault opens at its last commit");
+                self.fail(error);
+            }
+            FromInit::Displaced => self.fail(
+                Error::environment("the mount point was moved or removed from outside")
+                    .hint("the ghost was ended so that nothing is written beside the vault"),
+            ),
+            FromInit::Unmounted => {}
+            FromInit::Failed(failure) => self.end(Err(failure)),
+        }
+    }
+
+    fn hear_server(&mut self) {
+        while let Some(link) = &mut self.server {
+            match link.try_receive::<FromServer>() {
+                Ok(None) => return,
+                Ok(Some(Received::Message(message, _))) => self.obey_server(message),
+                _ => {
+                    self.server = None;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn obey_server(&mut self, message: FromServer) {
+        match message {
+            FromServer::Waiting { vault } if self.phase == Phase::Looking => {
+                self.phase = Phase::Opening;
+                self.announce(vault.is_some());
+                self.need_secret();
+            }
+            FromServer::Refused(failure) if self.phase == Phase::Opening => self.refused(failure),
+            FromServer::Opened { vault, notices, weaknesses } if self.phase == Phase::Opening => {
+                self.weaknesses.extend(weaknesses);
+                self.remember(&vault);
+                for notice in notices {
+                    self.notice(&notice);
+                }
+                match self.place_new_image() {
+                    Ok(()) => self.vault_is_open(),
+                    Err(error) => self.fail(error),
+                }
+            }
+            FromServer::Proved(proved) => self.proved(proved),
+            FromServer::Witness(bytes) => self.witness.pending = Some(bytes),
+            FromServer::Closed => self.closed = true,
+            FromServer::Failed(failure) => self.end(Err(failure)),
+            // Out of order: the server is not what it was.
+            FromServer::Waiting { .. } | FromServer::Refused(_) | FromServer::Opened { .. } => {
+                self.fail(Error::internal("the vault's server talks out of order"));
+            }
+        }
+    }
+
+    /// Gives the server a credential, or asks the person for one.
+    fn need_secret(&mut self) {
+        if let Some(secret) = self.secret.take() {
+            self.attempts = ATTEMPTS;
+            return self.try_secret(&secret);
+        }
+        let question = self.question();
+        let repeat = self.request.vault.create.is_some();
+        let asked = match self.clients.get_mut(&FIRST) {
+            Some(client) => client.ask(&question, repeat, &self.identity),
+            None => Err(Error::internal("nobody is there to be asked")),
+        };
+        if let Err(error) = asked {
+            self.fail(error);
+        }
+    }
+
+    fn question(&self) -> String {
+        let shown = &self.request.vault.shown;
+        let what = match self.request.vault.credential {
+            CredentialKind::RecoveryKey => "Recovery key",
+            _ => "Passphrase",
+        };
+        match self.request.vault.create {
+            Some(_) => format!("New vault {shown} (fuse). {what}: "),
+            None => format!("{what} of {shown}: "),
+        }
+    }
+
+    fn try_secret(&mut self, secret: &[u8]) {
+        let Some(server) = &self.server else { return };
+        let sent = server.send(&ToServer::Open {}, &[]).and_then(|()| server.send_secret(secret));
+        if sent.is_err() {
+            self.fail(Error::internal("the vault's server is gone"));
+        }
+    }
+
+    fn refused(&mut self, failure: Failure) {
+        self.attempts += 1;
+        if self.attempts >= ATTEMPTS {
+            return self.end(Err(failure));
+        }
+        self.notice("That did not open the vault. Try again.");
+        self.need_secret();
+    }
+
+    /// The agent of a session has the person's answer.
+    pub(crate) fn answered(&mut self, session: u32, answer: std::result::Result<&[u8], Failure>) {
+        match answer {
+            Ok(secret) if session == FIRST => self.try_secret(secret),
+            Ok(secret) => self.prove(session, secret),
+            Err(failure) if session == FIRST => self.end(Err(failure)),
+            Err(failure) => self.dismiss(session, Err(failure)),
+        }
+    }
+
+    /// Keeps what is needed to write witnesses; the folder is opened with the caller's rights.
+    fn remember(&mut self, vault: &str) {
+        self.witness.vault = vault_id(vault);
+        let opened = self.as_caller(|| WitnessStore::open(self.request.state.path()));
+        match opened {
+            Ok(store) => self.witness.store = Some(store),
+            Err(cause) => self.warn(
+                &format!("no rollback witness can be kept: {cause}"),
+                "make the state folder writable, or a rollback of the image cannot be seen",
+            ),
+        }
+    }
+
+    /// Leaves a note beside the image that says who has it open.
+    fn announce(&mut self, exists: bool) {
+        if !exists {
+            return;
+        }
+        let holder = super::note::of_this_process();
+        let image = self.request.vault.image.path();
+        // The note is advice for others; a folder that takes none does not stop the ghost.
+        self.note = self.as_caller(|| holder.announce(image)).ok();
+    }
+
+    /// Gives a new vault its name, now that it is whole.
+    fn place_new_image(&mut self) -> Result<()> {
+        if self.request.vault.create.take().is_none() {
+            return Ok(());
+        }
+        let image = self.request.vault.image.path();
+        self.as_caller(|| backend::image::place_new(image)).map_err(|cause| {
+            let shown = &self.request.vault.shown;
+            Error::environment(format!("cannot give the new vault its name '{shown}'"))
+                .caused_by(cause)
+        })?;
+        self.announce(true);
+        Ok(())
+    }
+
+    fn as_caller<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let rights = FileRights::of(self.identity.uid, self.identity.gid)?;
+        let done = work();
+        drop(rights);
+        // Lost with the change of rights.
+        process::die_with_parent(Signal::SIGTERM)?;
+        done
+    }
+
+    fn vault_is_open(&mut self) {
+        self.phase = Phase::Revealing;
+        self.tell_init(&ToInit::Reveal, &[]);
+    }
+
+    fn revealed(&mut self) {
+        if self.phase != Phase::Revealing {
+            return;
+        }
+        self.phase = Phase::Open;
+        if let Err(cause) = shell::write_rc_files(self.taken.folder()) {
+            self.warn(
+                &format!("the shell's prompt stays as it is: {cause}"),
+                "the ghost works all the same",
+            );
+        }
+        self.greet();
+        self.start_session(FIRST);
+    }
+
+    fn greet(&self) {
+        let path = self.mount_point.path.display();
+        self.notice(&format!("The vault is open at {path}, in this ghost and nowhere else."));
+        for sentence in self.weaknesses.iter().chain(&self.request.notices) {
+            self.notice(sentence);
+        }
+    }
+
+    pub(crate) fn start_session(&mut self, session: u32) {
+        let Some(client) = self.clients.get_mut(&session) else { return };
+        client.standing = Standing::Starting;
+        let message = ToInit::Start {
+            session,
+            request: Box::new(client.request.clone()),
+            terminal: client.has_terminal(),
+            terminals: client.terminals,
+        };
+        let streams = client.stream_copies();
+        match streams {
+            Ok(streams) => {
+                let fds: Vec<BorrowedFd<'_>> = streams.iter().map(AsFd::as_fd).collect();
+                self.tell_init(&message, &fds);
+            }
+            Err(cause) => {
+                let error = Error::environment("cannot hand the terminal over").caused_by(cause);
+                self.dismiss(session, Err(error.into()));
+            }
+        }
+    }
+
+    fn session_started(&mut self, session: u32, master: Option<OwnedFd>) {
+        let identity = self.identity.clone();
+        let Some(client) = self.clients.get_mut(&session) else { return };
+        client.standing = Standing::Running;
+        if let Some(master) = master
+            && let Err(error) = client.relay(master, &identity)
+        {
+            self.dismiss(session, Err(error.into()));
+        }
+    }
+
+    fn session_ended(&mut self, session: u32, how: std::result::Result<u8, Failure>) {
+        let Some(client) = self.clients.get_mut(&session) else { return };
+        client.standing = Standing::Ended(how);
+        // The agent shows what is left in the pty first; its end is the session's.
+        client.release_agent();
+        if client.agent_pid().is_none() {
+            self.session_over(session);
+        }
+    }
+
+    pub(crate) fn session_over(&mut self, session: u32) {
+        let Some(client) = self.clients.get(&session) else { return };
+        let Standing::Ended(how) = &client.standing else { return };
+        let how = how.clone();
+        match session {
+            FIRST => self.end(how),
+            _ => self.dismiss(session, how),
+        }
+    }
+
+    pub(crate) fn tell_init(&mut self, message: &ToInit, fds: &[BorrowedFd<'_>]) {
+        if let Some((_, link)) = &self.init {
+            // A dead init is seen by its end as a process.
+            let _ = link.send(message, fds);
+        }
+    }
+
+    fn hear_upstream(&mut self) {
+        if let Some(link) = &mut self.upstream
+            && !matches!(link.try_receive::<()>(), Ok(None))
+        {
+            self.upstream = None;
+            self.end(Err(Error::interrupted(libc::SIGHUP).into()));
+        }
+    }
+
+    fn keep_time(&mut self) {
+        let now = Instant::now();
+        if now >= self.witness.next {
+            self.write_witness();
+        }
+        let late: Vec<u32> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| client.deadline.is_some_and(|at| now >= at))
+            .map(|(session, _)| *session)
+            .collect();
+        for session in late {
+            if let Some(client) = self.clients.get_mut(&session) {
+                client.kill_agent();
+            }
+        }
+        if self.deadline.is_some_and(|at| now >= at)
+            && let Some((pid, _)) = &self.init
+        {
+            self.deadline = None;
+            let _ = signals::send(*pid, Signal::SIGKILL);
+        }
+    }
+
+    fn write_witness(&mut self) {
+        let Witness { store: Some(store), vault: Some(vault), pending, next } = &mut self.witness
+        else {
+            return;
+        };
+        let Some(bytes) = pending.take() else { return };
+        *next = Instant::now() + WITNESS_PAUSE;
+        let result = store.write(*vault, &bytes);
+        if let Err(cause) = result {
+            self.warn(
+                &format!("the rollback witness cannot be written: {cause}"),
+                "until it can, putting back today's older images goes unnoticed",
+            );
+            // Said once; the store is as it is.
+            self.witness.store = None;
+        }
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.end(Err(error.into()));
+    }
+
+    /// Begins the end, or adds nothing to one that has begun.
+    pub(crate) fn end(&mut self, outcome: std::result::Result<u8, Failure>) {
+        if self.outcome.is_none() {
+            self.outcome = Some(outcome);
+        }
+        if self.phase == Phase::Closing {
+            return;
+        }
+        self.phase = Phase::Closing;
+        self.deadline = Some(Instant::now() + ENDING);
+        for client in self.clients.values_mut() {
+            client.release_agent();
+        }
+        self.tell_init(&ToInit::Close, &[]);
+    }
+
+    /// Verifies that nothing is left, says so to everybody, and returns the exit status.
+    fn finish(&mut self) -> i32 {
+        self.write_witness();
+        let note = self.note.take();
+        let _ = self.as_caller(|| {
+            drop(note);
+            Ok(())
+        });
+        self.wait_for_agents();
+        if self.request.vault.create.is_some() {
+            // Interrupted before the new vault had a name.
+            let _ = self.as_caller(|| backend::image::drop_new(self.request.vault.image.path()));
+        }
+        let cleaned = self
+            .backend
+            .close()
+            .and_then(|()| teardown::remove(&self.taken))
+            .and_then(|()| self.backend.verify_closed());
+        let outcome = self.outcome.take().unwrap_or(Ok(0));
+        let outcome = match (outcome, cleaned) {
+            (Ok(_), Err(error)) => Err(error.into()),
+            (Ok(_), Ok(()))
+                if !self.closed && matches!(self.backend.opening(), Opening::Served(_)) =>
+            {
+                Err(Error::new(Kind::Internal, "the vault was not closed in order")
+                    .hint("it opens at its last commit")
+                    .into())
+            }
+            (outcome, _) => outcome,
+        };
+        for (session, client) in std::mem::take(&mut self.clients) {
+            let how = if session == FIRST { outcome.clone() } else { client.outcome() };
+            client.say_end(how);
+        }
+        0
+    }
+
+    fn wait_for_agents(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(3);
+        for client in self.clients.values_mut() {
+            client.wait_for_agent(deadline);
+        }
+    }
+
+    pub(crate) fn notice(&self, text: &str) {
+        if let Some(first) = self.clients.get(&FIRST)
+            && !self.request.quiet
+        {
+            first.say(&ToClient::Notice(text.to_owned()));
+        }
+    }
+
+    fn warn(&self, text: &str, hint: &str) {
+        if let Some(first) = self.clients.get(&FIRST) {
+            first.say(&ToClient::Warning(text.to_owned(), hint.to_owned()));
+        }
+    }
+
+    /// Returns what the ghost says about itself.
+    pub(crate) fn status(&self) -> GhostStatus {
+        let since = self.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let sessions = self.clients.values().filter(|client| client.standing == Standing::Running);
+        GhostStatus {
+            project: self.request.project.clone(),
+            image: self.request.vault.image.clone(),
+            mount_point: Raw::from(self.mount_point.path.as_path()),
+            backend: self.request.vault.backend,
+            since: since.as_secs(),
+            supervisor: Pid::this().as_raw(),
+            sessions: sessions.count(),
+            rootless: self.request.rootless,
+            weaknesses: self.weaknesses.clone(),
+        }
+    }
+
+    /// Returns init's process, while it lives.
+    pub(crate) fn init_pid(&self) -> Option<Pid> {
+        self.init.as_ref().map(|(pid, _)| *pid)
+    }
+}
+
+/// What is weaker than usual about how the ghost is made, one sentence each.
+fn weaknesses(held: Held, rootless: bool) -> Vec<String> {
+    let mut sentences = Vec::new();
+    if rootless {
+        sentences.push(
+            "This ghost is rootless: other users cannot see into it, but every program that runs \
+             as you can."
+                .to_owned(),
+        );
+    } else if held == Held::No {
+        sentences.push(
+            "The mount point could not be held in place: if another program moves or removes it, \
+             the ghost ends."
+                .to_owned(),
+        );
+    }
+    sentences
+}
+
+fn folder_for_vault(taken: &Taken) -> io::Result<()> {
+    crate::sys::folder::make(taken.folder(), super::place::VAULT, 0o700)
+}
+
+fn vault_id(text: &str) -> Option<VaultId> {
+    let bytes: Vec<u8> = (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok())
+        .collect::<Option<_>>()?;
+    bytes.try_into().ok().map(VaultId)
+}
