@@ -7,6 +7,7 @@
 //! randomness come in through [`ports`].
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod codec;
 pub mod crypto;
 pub mod device;

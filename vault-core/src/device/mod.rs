@@ -13,6 +13,10 @@ pub mod memory;
 
 #[cfg(target_os = "linux")]
 pub use file::{Access, FileDevice, OpenError, recognise};
+#[cfg(feature = "testing")]
+pub mod crash;
+#[cfg(feature = "testing")]
+pub mod faulty;
 #[cfg(any(test, feature = "testing"))]
 pub use memory::MemoryDevice;
 

@@ -20,10 +20,15 @@ mod types;
 mod volume;
 mod xattr;
 
-pub(crate) use extents::extent_pointer;
+#[cfg(feature = "testing")]
+pub use crate::store::alloc::Sabotage;
+pub(crate) use directory::decode as decode_entry;
+pub(crate) use extents::{Extent, extent_pointer};
+pub(crate) use open::open_for_check;
 pub use open::{BLOCK_SHIFTS, MIN_CAPACITY, MountError, OpenOptions, Opened, Setup};
 pub use types::{
     Attr, Creator, DirEntry, Fallocate, FileKind, NewFile, RenameMode, SetAttr, SetTime, StatFs,
     WriteOrigin, XattrMode,
 };
 pub use volume::{Health, Volume};
+pub(crate) use xattr::xattr_head;

@@ -191,6 +191,16 @@ pub(super) fn open(
     Ok((fs, found, Opened { generation: chosen.generation, stepped_back, witnessed }))
 }
 
+/// Opens the state that would be opened, for reading only, past the file system.
+pub(crate) fn open_for_check(
+    setup: &Setup,
+    options: &OpenOptions,
+) -> Result<(Pool, Opened), MountError> {
+    let options = OpenOptions { read_only: true, ..*options };
+    let (fs, _, opened) = open(setup, &options)?;
+    Ok((fs.pool, opened))
+}
+
 /// The header may be one change ahead of the superblock: that change was interrupted.
 fn judge_header(header: u64, expected: u64) -> Result<(), MountError> {
     if header == expected || Some(header) == expected.checked_add(1) {

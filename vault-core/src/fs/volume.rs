@@ -330,6 +330,12 @@ impl Volume {
         self.settle_keeping(0)
     }
 
+    /// Plants a bug, for tests that must catch it.
+    #[cfg(feature = "testing")]
+    pub fn sabotage(&self, bug: crate::store::alloc::Sabotage) {
+        self.fs.write().pool.sabotage(bug);
+    }
+
     /// Runs a change alone. If there is no space, freed blocks may be waiting for commits: two are
     /// made before the answer is believed.
     fn change<R>(&self, mut act: impl FnMut(&mut Fs) -> FsResult<R>) -> FsResult<R> {
@@ -424,6 +430,7 @@ impl Volume {
         });
         let durable = match outcome {
             Ok(durable) => durable,
+            Err(FsError::NoSpace) => return Err(FsError::NoSpace),
             Err(error) => {
                 // After a failed barrier nobody knows what is on the disk; trying again could
                 // report success for writes that were dropped.

@@ -204,6 +204,17 @@ impl Fs {
     }
 }
 
+/// Checks a chunk's form; returns whether it begins an attribute.
+pub(crate) fn xattr_head(inode: InodeNo, key: &Key, value: &[u8]) -> FsResult<bool> {
+    let first = key.offset.is_multiple_of(NAME_STEP);
+    if first {
+        decode_head(inode, value)?;
+    } else if value.is_empty() || value.len() > CHUNK {
+        return Err(Damage::Item { inode, what: "attribute" }.into());
+    }
+    Ok(first)
+}
+
 fn check_xattr(name: &[u8], value: &[u8]) -> FsResult<()> {
     let known = NAMESPACES.iter().any(|space| name.starts_with(space)) || is_acl(name);
     match name.len() {

@@ -68,6 +68,19 @@ pub(crate) struct Allocator {
     committing: Vec<Run>,
     /// Freed by the last durable commit; free once the next one is durable.
     retiring: Vec<Run>,
+    /// A planted bug, for the tests that must catch it.
+    #[cfg(feature = "testing")]
+    pub(crate) sabotage: Option<Sabotage>,
+}
+
+/// Bugs that can be planted, so that the crash suite can show that it would see them.
+#[cfg(feature = "testing")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// Freed space is used again before the commit that freed it is durable.
+    ReuseBeforeDurable,
+    /// Freed space is used again one generation earlier than INV-3 says.
+    ReuseOneEarly,
 }
 
 impl Allocator {
@@ -87,6 +100,8 @@ impl Allocator {
             pending: Vec::new(),
             committing: Vec::new(),
             retiring: Vec::new(),
+            #[cfg(feature = "testing")]
+            sabotage: None,
         }
     }
 
@@ -154,6 +169,10 @@ impl Allocator {
     pub(crate) fn free(&mut self, map: &dyn MapSource, pointer: &Pointer) -> FsResult<()> {
         let run = Run { start: pointer.address.0, units: u64::from(pointer.units) };
         self.unmark_live(map, run)?;
+        #[cfg(feature = "testing")]
+        if self.sabotage == Some(Sabotage::ReuseBeforeDurable) {
+            return self.release(run);
+        }
         self.pending.push(run);
         Ok(())
     }
@@ -171,6 +190,11 @@ impl Allocator {
 
     /// The commit is durable: what the one before it freed may be written again.
     pub(crate) fn finish_commit(&mut self) -> FsResult<()> {
+        #[cfg(feature = "testing")]
+        if self.sabotage == Some(Sabotage::ReuseOneEarly) {
+            let early = std::mem::take(&mut self.committing);
+            early.into_iter().try_for_each(|run| self.release(run))?;
+        }
         let free = std::mem::replace(&mut self.retiring, std::mem::take(&mut self.committing));
         free.into_iter().try_for_each(|run| self.release(run))
     }

@@ -167,6 +167,21 @@ impl Pool {
         Generation(self.generation.0 + 1)
     }
 
+    /// Roots of both trees of a state that was not changed.
+    pub(crate) fn roots(&self) -> (Pointer, Pointer) {
+        let root = |tree: &Tree| tree.committed_root().expect("a state just opened has no changes");
+        (root(&self.tree), root(&self.map))
+    }
+
+    /// Returns a page of the committed allocation map.
+    pub(crate) fn map_page(&self, page: u64) -> FsResult<Option<Vec<u8>>> {
+        TreeMap { map: &self.map, blocks: &self.blocks }.page(page)
+    }
+
+    pub(crate) fn length(&self) -> u64 {
+        self.alloc.length()
+    }
+
     pub(crate) fn capacity(&self) -> u64 {
         self.alloc.capacity()
     }
@@ -304,6 +319,12 @@ impl Pool {
         self.blocks.write(BlockNo(run.start), &buffer)?;
         self.unflushed += buffer.len() as u64;
         Ok(pointers)
+    }
+
+    /// Plants a bug.
+    #[cfg(feature = "testing")]
+    pub(crate) fn sabotage(&mut self, bug: super::alloc::Sabotage) {
+        self.alloc.sabotage = Some(bug);
     }
 
     /// Gives free space beyond `keep` groups back to the host.

@@ -5,6 +5,7 @@ use crate::device::BlockDevice;
 use crate::error::{FsError, FsResult};
 use crate::format::superblock::{FIRST_SLOT_UNIT, SLOTS, SealedSlot, Superblock, slot_aad};
 use crate::ids::{Generation, UNIT, UNIT_U64};
+use crate::store::alloc::is_full;
 use crate::store::sealed::Sealer;
 
 /// A superblock that opened under the vault's key.
@@ -95,7 +96,10 @@ impl Ring {
                 return Err(FsError::ForeignWriter);
             }
         }
-        device.write_at(&pending.unit, slot_offset(pending.slot))?;
+        device.write_at(&pending.unit, slot_offset(pending.slot)).map_err(|error| {
+            // Nothing was published, so the commit can be tried again.
+            if is_full(&error) { FsError::NoSpace } else { FsError::Io(error) }
+        })?;
         if let Some(generation) = self.generations.get_mut(pending.slot) {
             *generation = pending.generation.0;
         }

@@ -41,6 +41,14 @@ impl Tree {
         std::mem::take(&mut self.freed)
     }
 
+    /// The root's pointer, unless there are changes.
+    pub(crate) fn committed_root(&self) -> Option<Pointer> {
+        match &self.root {
+            Link::Clean(pointer) => Some(*pointer),
+            Link::Dirty(_) => None,
+        }
+    }
+
     /// How many nodes the next commit writes.
     pub(crate) fn dirty_nodes(&self) -> usize {
         self.dirty

@@ -1,5 +1,7 @@
 //! What the volume tests share: a vault in memory with a clock that only moves forward.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::cast_possible_truncation)]
+
+pub mod model;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
