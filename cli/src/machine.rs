@@ -1,14 +1,49 @@
-//! How much memory this machine, its control group and our own limits leave for the KDF.
+//! What this machine offers: who could make a ghost, and how much memory is left for the KDF.
 //!
 //! A keyslot may ask for up to 4 GiB. Asking the kernel for what it does not have ends in the OOM
 //! killer, which may choose the person's editor; so the answer is known before the memory is asked
 //! for. Whatever cannot be found out does not count as a limit.
 
+use landlock::{AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+use nix::unistd::Uid;
+use serde::Serialize;
 use std::fs;
 use std::path::Path;
 
 const PAGE_KIB: u64 = 4;
+
+/// Who makes a ghost here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Privilege {
+    /// We are root.
+    Root,
+    /// A helper by sudo.
+    Sudo,
+    /// User namespaces alone.
+    Rootless,
+}
+
+/// Returns who would make a ghost, by what is there; sudo may still refuse.
+pub(crate) fn privilege() -> Privilege {
+    if Uid::current().is_root() {
+        return Privilege::Root;
+    }
+    let has_sudo = ["/usr/bin/sudo", "/bin/sudo", "/usr/local/bin/sudo", "/run/wrappers/bin/sudo"]
+        .iter()
+        .any(|path| Path::new(path).exists());
+    if has_sudo { Privilege::Sudo } else { Privilege::Rootless }
+}
+
+/// Whether the kernel has Landlock switched on: whether it makes a rule set, which binds nobody yet.
+pub(crate) fn has_landlock() -> bool {
+    Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::Execute)
+        .and_then(Ruleset::create)
+        .is_ok()
+}
 
 /// Returns the memory in KiB that can be had now.
 pub(crate) fn available_kib() -> u32 {

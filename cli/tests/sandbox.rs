@@ -15,19 +15,28 @@ use std::env;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::panic::catch_unwind;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
-use vault_core::ports::{Entropy, SystemEntropy};
+use vault_core::crypto::secret::VolumeKey;
+use vault_core::crypto::subkeys::Subkeys;
+use vault_core::device::{Access, FileDevice};
+use vault_core::fs::{OpenOptions, Setup, Volume};
+use vault_core::ids::VaultId;
+use vault_core::ports::{Entropy, SystemClock, SystemEntropy};
+use vault_fuse::{Ended, Options, Session};
 
 const PROBE: &str = "TAZPOD_SANDBOX_PROBE";
 const CONFINE: &str = "TAZPOD_SANDBOX_CONFINE";
 
 const TESTS: &[(&str, fn())] = &[
     ("the_server_can_do_its_work", the_server_can_do_its_work),
+    ("a_vault_is_served_from_inside", a_vault_is_served_from_inside),
     ("no_file_can_be_opened_listed_or_made", no_file_can_be_opened_listed_or_made),
     ("seccomp_alone_closes_the_file_system", seccomp_alone_closes_the_file_system),
     (
@@ -60,7 +69,10 @@ fn main() -> ExitCode {
         .collect();
     let passed = results.iter().filter(|passed| **passed).count();
     let failed = results.len() - passed;
-    println!("{passed} passed, {failed} failed");
+    let word = if failed == 0 { "ok" } else { "FAILED" };
+    println!(
+        "\ntest result: {word}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out\n"
+    );
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -113,6 +125,7 @@ fn be_the_probe(probe: &str) -> ! {
     }
     let result = try_it(probe, &mut scratch);
     if let Err(error) = result {
+        eprintln!("{probe}: {error}");
         let refused = error.kind() == ErrorKind::PermissionDenied;
         std::process::exit(if refused { 77 } else { 78 });
     }
@@ -143,6 +156,7 @@ fn try_it(probe: &str, scratch: &mut File) -> io::Result<()> {
         "signal" => Ok(nix::sys::signal::kill(parent, None)?),
         "namespace" => Ok(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER)?),
         "work" => work(scratch),
+        "serve" => serve(),
         "threads" => {
             let (sender, receiver) = std::sync::mpsc::channel::<()>();
             let thread = thread::spawn(move || receiver.recv());
@@ -194,6 +208,76 @@ fn work(scratch: &mut File) -> io::Result<()> {
 fn the_server_can_do_its_work() {
     assert_eq!(attempt("work", "not"), Outcome::Worked);
     assert_eq!(attempt("work", "whole"), Outcome::Worked);
+}
+
+/// A vault is opened and served by a process that was confined before it looked at the image, as in a ghost.
+fn a_vault_is_served_from_inside() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let root = dir.path().join("mnt");
+    fs::create_dir(&root).expect("a mount point");
+    let device = FileDevice::create_new(&dir.path().join("vault.img")).expect("a new image");
+    Volume::format(&setup(device), 1 << 18, (0, 0)).expect("an empty vault");
+    for round in 0..2 {
+        let mut server = probe_command("serve", "not").current_dir(&dir).spawn().expect("starts");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !fs::read_to_string("/proc/self/mountinfo")
+            .expect("proc")
+            .contains(&format!(" {} ", root.display()))
+        {
+            assert!(
+                Instant::now() < deadline && server.try_wait().expect("a child").is_none(),
+                "not mounted"
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+        let script = if round == 0 { FILL } else { COMPARE };
+        let work =
+            Command::new("sh").args(["-euc", script]).current_dir(&root).status().expect("a shell");
+        let unmounted = Command::new("umount").arg(&root).status().expect("umount");
+        assert_eq!(outcome(server.wait().expect("it ends")), Outcome::Worked, "round {round}");
+        assert!(work.success() && unmounted.success(), "round {round}");
+    }
+}
+
+const FILL: &str = "head -c 60000000 /dev/urandom > big; cksum < big > sum; sync big
+mkdir -p many/deep; for n in $(seq 300); do echo $n > many/deep/$n; done; ln -s big link; ln big hard; mkfifo pipe
+python3 -c \"import os, sqlite3; db = sqlite3.connect('db'); db.execute('create table t (n)'); db.execute('insert into t values (1)'); db.commit()
+os.setxattr('big', 'user.a', b'x' * 5000); f = os.open('hole', os.O_CREAT | os.O_RDWR); os.posix_fallocate(f, 0, 1 << 20); os.truncate('hole', 5)\"
+rm -r many/deep; mv many few; echo 3 > /proc/sys/vm/drop_caches; cksum < big | cmp - sum; df . > /dev/null; sync";
+
+const COMPARE: &str = "cksum < big | cmp - sum; cmp big hard; test \"$(readlink link)\" = big; test -p pipe; test -d few
+python3 -c \"import os, sqlite3; assert sqlite3.connect('db').execute('select n from t').fetchone() == (1,); assert len(os.getxattr('big', 'user.a')) == 5000\"";
+
+/// A vault without a header: the keys are the same every time.
+fn setup(device: FileDevice) -> Setup {
+    let id = VaultId([3; 16]);
+    let key = VolumeKey::init(|bytes| bytes.fill(4));
+    Setup {
+        device: Arc::new(device),
+        keys: Arc::new(Subkeys::derive(&key, id)),
+        vault: id,
+        block_shift: 14,
+        header_sequence: 1,
+        entropy: Arc::new(SystemEntropy),
+        clock: Arc::new(SystemClock),
+    }
+}
+
+fn serve() -> io::Result<()> {
+    let image =
+        FileDevice::open("vault.img".as_ref(), Access::ReadWrite).map_err(io::Error::other)?;
+    let kernel = File::options().read(true).write(true).open("/dev/fuse")?;
+    let options =
+        format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", kernel.as_raw_fd());
+    let none = nix::mount::MsFlags::empty();
+    nix::mount::mount(Some("vault"), "mnt", Some("fuse"), none, Some(options.as_str()))?;
+    enter().map_err(io::Error::other)?;
+    let (volume, _) =
+        Volume::open(&setup(image), &OpenOptions::default()).map_err(io::Error::other)?;
+    let session = Session::from_fd(Arc::new(volume), kernel.into(), &Options::default());
+    let ended = session.and_then(Session::run).map_err(io::Error::other)?;
+    assert_eq!(ended, Ended::Unmounted);
+    Ok(())
 }
 
 fn no_file_can_be_opened_listed_or_made() {

@@ -6,6 +6,7 @@
 //! down what is printed instead of comparing; read the difference before you commit it.
 #![allow(clippy::unwrap_used)]
 
+mod ownership;
 mod terminal;
 
 use harness::binary::tazpod;

@@ -613,3 +613,30 @@ fn the_umask_is_applied_once() {
     assert_eq!(shell(&vault.root(), script), "640\n750\n640\n777\n");
     let _ = Mode::empty();
 }
+
+#[test]
+fn a_failure_after_write_has_returned_is_told_at_close_and_fsync() {
+    let vault = Vault::with_capacity(mib(16));
+    python(
+        &vault.root(),
+        "import errno, os
+f = os.open('big', os.O_CREAT | os.O_WRONLY)
+for _ in range(40): os.write(f, os.urandom(1 << 20))
+g = os.dup(f)
+def fails(call):
+    try: call()
+    except OSError as e: assert e.errno == errno.ENOSPC, e
+    else: raise AssertionError(call)
+fails(lambda: os.close(g)); os.unlink('big'); os.close(f)",
+    );
+    python(
+        &vault.root(),
+        "import errno, os
+f = os.open('big', os.O_CREAT | os.O_WRONLY)
+for _ in range(40): os.write(f, os.urandom(1 << 20))
+try: os.fsync(f)
+except OSError as e: assert e.errno == errno.ENOSPC, e
+else: raise AssertionError
+os.unlink('big')",
+    );
+}

@@ -7,6 +7,7 @@
 
 mod ask;
 pub(crate) mod interrupt;
+mod progress;
 pub(crate) mod prompt;
 mod render;
 pub(crate) mod secret;

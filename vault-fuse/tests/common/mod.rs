@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use vault_core::crypto::secret::VolumeKey;
 use vault_core::crypto::subkeys::Subkeys;
-use vault_core::device::{Access, FileDevice, OpenError};
+use vault_core::device::{Access, BlockDevice, FileDevice, OpenError};
 use vault_core::fs::{OpenOptions, Setup, Volume};
 use vault_core::ids::VaultId;
 use vault_core::ports::{SystemClock, SystemEntropy};
@@ -53,7 +53,7 @@ impl Vault {
         fs::create_dir(dir.path().join("mnt")).expect("a mount point");
         let mut vault = Self { dir, served: None, options: Options::default() };
         let device = FileDevice::create_new(&vault.image()).expect("a new image");
-        Volume::format(&setup(device), bytes / 4096, (0, 0)).expect("an empty vault");
+        Volume::format(&setup(Arc::new(device)), bytes / 4096, (0, 0)).expect("an empty vault");
         vault.mount();
         // Other users must get through to the root folder.
         set_mode(vault.dir.path(), 0o755);
@@ -88,12 +88,22 @@ impl Vault {
         assert!(self.served.is_none(), "it is mounted");
         let options = OpenOptions { read_only: self.options.read_only, ..OpenOptions::default() };
         let device = open_image(&self.image());
-        Arc::new(Volume::open(&setup(device), &options).expect("the vault opens").0)
+        Arc::new(Volume::open(&setup(Arc::new(device)), &options).expect("the vault opens").0)
     }
 
     /// Mounts the vault again after [`Vault::unmount`].
     pub(crate) fn mount(&mut self) {
-        let volume = self.volume();
+        self.serve(self.volume());
+    }
+
+    /// Mounts over a device that stands between the vault and its image.
+    pub(crate) fn mount_over(&mut self, wrap: impl FnOnce(FileDevice) -> Arc<dyn BlockDevice>) {
+        let setup = setup(wrap(open_image(&self.image())));
+        let (volume, _) = Volume::open(&setup, &OpenOptions::default()).expect("the vault opens");
+        self.serve(Arc::new(volume));
+    }
+
+    fn serve(&mut self, volume: Arc<Volume>) {
         let session = Session::mount(volume, &self.root(), &self.options).expect("it mounts");
         let stop = session.stop_handle();
         self.served = Some(Served { stop, thread: thread::spawn(move || session.run()) });
@@ -143,11 +153,11 @@ fn open_image(path: &Path) -> FileDevice {
 }
 
 /// A vault without a header: the keys are the same every time.
-fn setup(device: FileDevice) -> Setup {
+fn setup(device: Arc<dyn BlockDevice>) -> Setup {
     let id = VaultId([7; 16]);
     let key = VolumeKey::init(|bytes| bytes.fill(9));
     Setup {
-        device: Arc::new(device),
+        device,
         keys: Arc::new(Subkeys::derive(&key, id)),
         vault: id,
         block_shift: 14,
