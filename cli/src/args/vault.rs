@@ -17,6 +17,7 @@ pub(crate) struct VaultArgs {
 pub(crate) enum VaultCommand {
     Create(CreateArgs),
     Info(InfoArgs),
+    Check(CheckArgs),
     Passwd(PasswdArgs),
     Slot(SlotArgs),
 }

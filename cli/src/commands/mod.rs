@@ -9,6 +9,7 @@ mod reinit;
 mod status;
 mod unlock;
 mod vault;
+mod vault_check;
 mod vault_create;
 mod vault_info;
 mod vault_passwd;

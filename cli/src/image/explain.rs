@@ -7,7 +7,7 @@ use std::io;
 use vault_core::crypto::kdf::KdfError;
 use vault_core::device::OpenError;
 use vault_core::device::holder::Holder;
-use vault_core::error::FsError;
+use vault_core::error::{Damage, FsError};
 use vault_core::format::magic::ImageFormat;
 use vault_core::fs::MountError;
 use vault_core::keyslot::NewSlotError;
@@ -112,9 +112,13 @@ pub(crate) fn vault_error(error: VaultError, shown: &str) -> Error {
         VaultError::HeaderDamaged => Error::new(Kind::Damage, format!("cannot read '{shown}'"))
             .caused_by(error)
             .hint("nothing opens the vault without its header; restore the image from a backup"),
-        VaultError::HeaderAltered
-        | VaultError::Damaged(_)
-        | VaultError::Commit(FsError::Damaged(_)) => damaged(error, shown),
+        VaultError::Damaged(cause) | VaultError::Commit(FsError::Damaged(cause)) => {
+            damaged(cause, shown)
+        }
+        VaultError::HeaderAltered => Error::new(Kind::Damage, format!("cannot trust '{shown}'"))
+            .caused_by(error)
+            .hint("a keyslot or a parameter in the header is not what tazpod wrote")
+            .hint("restore image and header together from one backup"),
         VaultError::Io(cause) => storage(cause, &format!("cannot read or write '{shown}'")),
         VaultError::Commit(FsError::Io(cause)) => {
             storage(cause, &format!("cannot read or write '{shown}'"))
@@ -153,10 +157,14 @@ fn slot_mistake(error: VaultError, shown: &str) -> Error {
     Error::user(format!("cannot use that keyslot of '{shown}'")).caused_by(error)
 }
 
-fn damaged(error: VaultError, shown: &str) -> Error {
+fn damaged(cause: Damage, shown: &str) -> Error {
+    let hint = match cause {
+        Damage::NoSuperblock | Damage::Truncated { .. } => "restore the image from a backup",
+        _ => "'tazpod vault check' lists every affected file and changes nothing",
+    };
     Error::new(Kind::Damage, format!("'{shown}' was damaged or altered"))
-        .caused_by(error)
-        .hint("'tazpod vault check' lists every affected file and changes nothing")
+        .caused_by(cause)
+        .hint(hint)
 }
 
 fn rolled_back(cause: Rollback, shown: &str) -> Error {

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::ui::Ui;
 use crate::witness_store::WitnessStore;
 use std::sync::Arc;
+use vault_core::check::{Depth, Report, check};
 use vault_core::fs::{OpenOptions, Setup, Volume};
 use vault_core::ids::Generation;
 use vault_core::ports::{SystemClock, SystemEntropy};
@@ -51,6 +52,25 @@ impl Image {
             );
         }
         Ok(volume)
+    }
+
+    /// Verifies everything in the unlocked vault and changes nothing.
+    pub(crate) fn check(
+        &self,
+        ui: &Ui,
+        vault: &Vault<Unlocked>,
+        show: &mut dyn FnMut(u64, u64),
+    ) -> Result<Report> {
+        let options = OpenOptions {
+            read_only: true,
+            witness: remembered(ui, vault)?,
+            ..OpenOptions::default()
+        };
+        check(&setup(vault), &options, Depth::Everything, &mut |progress| {
+            show(progress.done, progress.total);
+            Ok(())
+        })
+        .map_err(|error| mount_error(error, &self.shown))
     }
 
     /// Changes keyslots: opens the state, mends what an interrupted change left, does the work, and

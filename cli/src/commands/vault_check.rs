@@ -1,0 +1,153 @@
+//! `tazpod vault check`: reads and verifies everything, and changes nothing.
+
+use crate::app::App;
+use crate::args::vault::CheckArgs;
+use crate::caller::Caller;
+use crate::error::Result;
+use crate::image::{self, Image};
+use crate::ui::interrupt::OnInterrupt;
+use crate::units::ByteSize;
+use serde::Serialize;
+use vault_core::check::{Finding, Report};
+use vault_core::device::Access;
+use vault_core::ids::{InodeNo, UNIT_U64};
+use vault_core::vault::CopyState;
+
+/// The exit status when something is wrong, as fsck has it: errors were left uncorrected.
+const DAMAGE_FOUND: u8 = 4;
+
+/// Checks the vault.
+pub(crate) fn run(app: &App, args: &CheckArgs) -> Result<u8> {
+    let caller = Caller::detect()?;
+    let _as_caller = caller.act()?;
+    let (path, shown) = Image::place(app, &args.image)?;
+    let image = Image::open(&path, &shown, Access::ReadOnly)?;
+    let credential = image::credential(&app.ui, &args.credential, &shown)?;
+    let vault = image.unlock(&credential, &args.credential)?;
+    let mut progress = app.ui.progress("checking");
+    let on_interrupt = OnInterrupt { hint: "nothing was changed", remove: None };
+    let report = app.ui.interruptible(&on_interrupt, || {
+        image.check(&app.ui, &vault, &mut |done, total| progress.show(done, total))
+    })??;
+    drop(progress);
+    let summary = Summary::of(&report, vault.copy_states());
+    if args.json {
+        app.ui.json(&summary)?;
+    } else {
+        app.ui.print(&summary.text(&shown))?;
+    }
+    Ok(if summary.clean { 0 } else { DAMAGE_FOUND })
+}
+
+#[derive(Debug, Serialize)]
+struct Summary {
+    clean: bool,
+    generation: u64,
+    stepped_back_from: Option<u64>,
+    files: u64,
+    bytes: u64,
+    findings: Vec<Line>,
+    unlisted: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Line {
+    /// Whether content or names are lost.
+    data: bool,
+    path: Option<String>,
+    what: String,
+}
+
+impl Summary {
+    fn of(report: &Report, copies: [CopyState; 2]) -> Self {
+        let names = ["A", "B"].into_iter().zip(copies);
+        let headers = names.filter_map(|(name, state)| header_finding(name, state));
+        let path = |inode: InodeNo| {
+            report.paths.get(&inode).map(|path| String::from_utf8_lossy(path).into_owned())
+        };
+        let found = report.findings.iter().map(|finding| Line {
+            data: finding.loses_data(),
+            path: finding.inode().and_then(path),
+            what: describe(finding),
+        });
+        let findings: Vec<_> = headers.chain(found).collect();
+        Self {
+            clean: findings.is_empty(),
+            generation: report.opened.generation.0,
+            stepped_back_from: report.opened.stepped_back.map(|generation| generation.0),
+            files: report.inodes,
+            bytes: report.used.count().saturating_mul(UNIT_U64),
+            findings,
+            unlisted: report.unlisted,
+        }
+    }
+
+    fn text(&self, shown: &str) -> String {
+        let mut lines: Vec<_> = self.findings.iter().map(Line::text).collect();
+        if self.unlisted > 0 {
+            lines.push(format!("and {} more", self.unlisted));
+        }
+        if let Some(torn) = self.stepped_back_from {
+            lines.push(format!("commit {torn} was torn; the one before it was checked"));
+        }
+        let (files, bytes, generation) = (self.files, ByteSize(self.bytes), self.generation);
+        let verdict = if self.clean { "clean" } else { "damaged or altered" };
+        lines.push(format!(
+            "{shown} is {verdict}: {files} inodes, {bytes} in use, generation {generation}"
+        ));
+        lines.join("\n")
+    }
+}
+
+impl Line {
+    fn text(&self) -> String {
+        let loss = if self.data { "lost" } else { "wrong" };
+        match &self.path {
+            Some(path) => format!("{loss}: {path}: {}", self.what),
+            None => format!("{loss}: {}", self.what),
+        }
+    }
+}
+
+fn header_finding(name: &str, state: CopyState) -> Option<Line> {
+    let what = match state {
+        CopyState::Current => return None,
+        CopyState::Older => "is older; the next opening mends it",
+        CopyState::Unusable => "cannot be read; the next opening mends it",
+    };
+    Some(Line { data: false, path: None, what: format!("header copy {name} {what}") })
+}
+
+fn describe(finding: &Finding) -> String {
+    match finding {
+        Finding::Node { damage, first: InodeNo(0..=1), last: InodeNo(u64::MAX), .. } => {
+            format!("{damage}; everything below it may be missing")
+        }
+        Finding::Node { damage, first, last, .. } => {
+            format!("{damage}; inodes {first} to {last} may be incomplete")
+        }
+        Finding::Content { damage, offset, len, .. } => {
+            format!("bytes {offset} to {}: {damage}", offset.saturating_add(*len))
+        }
+        Finding::Item { inode, what } => format!("inode {inode}: {what} is missing or malformed"),
+        Finding::Dangling { name, inode, .. } => {
+            let name = String::from_utf8_lossy(name);
+            format!("'{name}' leads to inode {inode}, which does not exist")
+        }
+        Finding::Count { inode, what, stored, found } => {
+            format!("inode {inode}: {what} is {stored}, found {found}")
+        }
+        Finding::Unreachable { inode } => format!("inode {inode} cannot be reached by any name"),
+        Finding::Shared { block } => format!("block {block} is referred to twice"),
+        Finding::MarkedFree { block, units } => {
+            format!("{units} units from block {block} are in use and marked as free")
+        }
+        Finding::Leaked { block, units } => {
+            format!("{units} units from block {block} are free and marked as in use")
+        }
+        Finding::Superblock { what, stored, found } => {
+            format!("superblock: {what} is {stored}, found {found}")
+        }
+        other => format!("{other:?}"),
+    }
+}
