@@ -219,6 +219,9 @@ impl Supervisor {
             kept: &kept,
             home: &self.request.home,
         };
+        // The kernel lets a plain user write only the maps of a process that is dumpable. Init is
+        // not for longer than that, and a rootless ghost does not claim to hide from this user.
+        process::set_dumpable(self.request.rootless).map_err(failed)?;
         let pid = process::fork_into_namespaces(|| init::run(making)).map_err(|cause| {
             failed(cause).hint("in a container see 'What a container needs' in README.md").hint(
                 "on a host, user namespaces may be restricted (sysctl user.max_user_namespaces)",
@@ -226,6 +229,7 @@ impl Supervisor {
         })?;
         self.init = Some((pid, link));
         self.server = server_link;
+        process::set_not_dumpable().map_err(failed)?;
         namespace::write_maps(pid, !self.request.rootless)?;
         self.tell_init(&ToInit::Begin, &[]);
         Ok(())
@@ -422,9 +426,10 @@ impl Supervisor {
             CredentialKind::RecoveryKey => "Recovery key",
             _ => "Passphrase",
         };
-        match self.request.vault.create {
-            Some(_) => format!("New vault {shown} (fuse). {what}: "),
-            None => format!("{what} of {shown}: "),
+        match (&self.request.vault.create, self.attempts) {
+            (Some(_), _) => format!("New vault {shown} (fuse). {what}: "),
+            (None, 0) => format!("{what} of {shown}: "),
+            (None, _) => format!("That did not open the vault. {what} of {shown}: "),
         }
     }
 
@@ -441,7 +446,6 @@ impl Supervisor {
         if self.attempts >= ATTEMPTS {
             return self.end(Err(failure));
         }
-        self.notice("That did not open the vault. Try again.");
         self.need_secret();
     }
 

@@ -68,6 +68,11 @@ pub(crate) fn set_not_dumpable() -> io::Result<()> {
     Ok(())
 }
 
+/// Sets whether this process and the children it forks from now on may be dumped.
+pub(crate) fn set_dumpable(dumpable: bool) -> io::Result<()> {
+    Ok(nix::sys::prctl::set_dumpable(dumpable)?)
+}
+
 /// Sets `no_new_privs`.
 pub(crate) fn set_no_new_privileges() -> io::Result<()> {
     Ok(nix::sys::prctl::set_no_new_privs()?)

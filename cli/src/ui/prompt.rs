@@ -12,24 +12,34 @@ use nix::sys::termios::{
     FlushArg, InputFlags, LocalFlags, SetArg, SpecialCharacterIndices, Termios,
 };
 use nix::sys::termios::{tcflush, tcgetattr, tcsetattr};
-use nix::unistd::Uid;
+use nix::unistd::{Uid, ttyname};
 use rustix::termios::{ioctl_tiocexcl, ioctl_tiocnxcl};
 use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::Path;
 
 /// The longest passphrase that can be typed or read.
 pub(super) const LONGEST: usize = 4096;
+
+/// The device number of `/dev/tty`.
+const EVERYBODYS: u64 = libc::makedev(5, 0);
 
 const INTERRUPT: u8 = 0x03;
 const END_OF_INPUT: u8 = 0x04;
 const ERASE: [u8; 2] = [0x08, 0x7f];
 const KILL_LINE: u8 = 0x15;
 
-/// Opens the controlling terminal.
+/// Opens the controlling terminal, by its own name where it can be found: `/dev/tty` is one file
+/// for all users, so what happens to its owner and mode must not happen during a prompt.
 pub(super) fn terminal() -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open("/dev/tty")
+    let open = |path: &Path| {
+        OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open(path)
+    };
+    let streams = [ttyname(io::stdin()), ttyname(io::stdout()), ttyname(io::stderr())];
+    let named = streams.into_iter().flatten().find_map(|path| open(&path).ok());
+    named.map_or_else(|| open(Path::new("/dev/tty")), Ok)
 }
 
 /// Asks for one secret line on the terminal.
@@ -132,8 +142,8 @@ impl<'a> Closed<'a> {
     fn new(terminal: &'a File) -> io::Result<Self> {
         let mut closed = Self { terminal, owner: None };
         ioctl_tiocexcl(terminal)?;
-        if Uid::effective().is_root() {
-            let before = terminal.metadata()?;
+        let before = terminal.metadata()?;
+        if Uid::effective().is_root() && before.rdev() != EVERYBODYS {
             fchown(terminal, Some(0), Some(0))?;
             closed.owner = Some(before);
             terminal.set_permissions(Permissions::from_mode(0o600))?;
