@@ -56,6 +56,12 @@ pub enum Damage {
     /// No superblock slot opens.
     #[error("no superblock is authentic")]
     NoSuperblock,
+    /// Two superblocks claim one generation.
+    #[error("two superblocks claim generation {generation}")]
+    TwoHistories {
+        /// The generation that both claim.
+        generation: Generation,
+    },
     /// The file is shorter than the superblock says.
     #[error("the image is cut short: {actual} bytes of {expected}")]
     Truncated {

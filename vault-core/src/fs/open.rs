@@ -65,6 +65,8 @@ pub struct Opened {
     pub stepped_back: Option<Generation>,
     /// Whether there was a witness to compare with.
     pub witnessed: bool,
+    /// Whether the state was closed in order: two superblocks hold it.
+    pub twinned: bool,
 }
 
 /// A volume cannot be made or opened.
@@ -162,7 +164,7 @@ pub(super) fn open(
     }
     let (mut ring, opened) = Ring::read(&*setup.device, &blocks.sealer)?;
     let known = options.witness.map(|witness| witness.generation);
-    let Recovered { chosen, stepped_back } = recover(&blocks, opened, known)?;
+    let Recovered { chosen, stepped_back, twinned } = recover(&blocks, opened, known)?;
     let expected = chosen.superblock.length.saturating_mul(UNIT_U64);
     let actual = setup.device.len().map_err(FsError::Io)?;
     if actual < expected {
@@ -188,7 +190,8 @@ pub(super) fn open(
         fs.pool.touch();
     }
     let witnessed = options.witness.is_some();
-    Ok((fs, found, Opened { generation: chosen.generation, stepped_back, witnessed }))
+    let opened = Opened { generation: chosen.generation, stepped_back, witnessed, twinned };
+    Ok((fs, found, opened))
 }
 
 /// Opens the state that would be opened, for reading only, past the file system.

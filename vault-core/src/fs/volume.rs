@@ -12,7 +12,7 @@ use crate::fs::types::{
     Attr, Creator, DirEntry, Fallocate, NewFile, RenameMode, SetAttr, StatFs, WriteOrigin,
     XattrMode,
 };
-use crate::ids::InodeNo;
+use crate::ids::{Generation, InodeNo};
 use crate::vault::HeaderAnchor;
 use crate::witness::Witness;
 use parking_lot::{Mutex, RwLock};
@@ -49,6 +49,8 @@ pub struct Volume {
     /// The same, for those who must not wait for a commit.
     published: Mutex<Witness>,
     listener: Mutex<Option<AnchorListener>>,
+    /// The generation that was settled last: proven, and held by two superblocks.
+    settled: Mutex<Option<Generation>>,
     keep_free_space: bool,
 }
 
@@ -69,9 +71,15 @@ impl Volume {
             anchor: Mutex::new(anchor),
             published: Mutex::new(anchor),
             listener: Mutex::new(None),
+            settled: Mutex::new(opened.twinned.then_some(opened.generation)),
             keep_free_space: options.keep_free_space,
         };
         if !options.read_only {
+            if opened.stepped_back.is_some() {
+                // The torn superblock stays in the ring. With only unproven ones after it, a
+                // second cut would step back onto it.
+                volume.commit_when(true, true)?;
+            }
             volume.reap_orphans()?;
         }
         Ok((volume, opened))
@@ -304,6 +312,11 @@ impl Volume {
             return Ok(());
         }
         self.commit(true)?;
+        // A second superblock with the same trees: one that is damaged later takes nothing back.
+        if *self.settled.lock() != Some(self.anchor().generation) {
+            self.commit_when(true, true)?;
+            *self.settled.lock() = Some(self.anchor().generation);
+        }
         if !self.keep_free_space {
             self.change(|fs| fs.pool.discard(groups))?;
         }

@@ -19,6 +19,8 @@ pub(crate) struct Recovered {
     pub(crate) chosen: Opened,
     /// The torn generation that was stepped back from.
     pub(crate) stepped_back: Option<Generation>,
+    /// Whether the generation before holds the same trees, so that either slot may be damaged.
+    pub(crate) twinned: bool,
 }
 
 /// Picks the newest generation whose blocks are all there. `known_durable` is what a witness has
@@ -31,25 +33,32 @@ pub(crate) fn recover(
     let mut candidates = opened.into_iter();
     let newest = candidates.next().ok_or(Damage::NoSuperblock)?;
     if newest.superblock.proven {
-        return Ok(Recovered { chosen: newest, stepped_back: None });
+        let twinned = candidates.next().is_some_and(|twin| same_trees(&twin, &newest));
+        return Ok(Recovered { chosen: newest, stepped_back: None, twinned });
     }
     let verdict = verify_generation(blocks, &newest);
     // Nothing that was read to judge a torn generation may answer for a later one.
     blocks.cache.clear();
     match verdict {
-        Ok(()) => Ok(Recovered { chosen: newest, stepped_back: None }),
+        Ok(()) => Ok(Recovered { chosen: newest, stepped_back: None, twinned: false }),
         Err(FsError::Damaged(damage)) => {
             let durable = known_durable.is_some_and(|known| known >= newest.generation);
             let previous = candidates.next();
             match previous {
                 Some(previous) if !durable => {
-                    Ok(Recovered { chosen: previous, stepped_back: Some(newest.generation) })
+                    let stepped_back = Some(newest.generation);
+                    Ok(Recovered { chosen: previous, stepped_back, twinned: false })
                 }
                 _ => Err(damage.into()),
             }
         }
         Err(error) => Err(error),
     }
+}
+
+fn same_trees(a: &Opened, b: &Opened) -> bool {
+    let (a, b) = (&a.superblock, &b.superblock);
+    a.proven && a.fs_root == b.fs_root && a.allocation_root == b.allocation_root
 }
 
 /// Authenticates every block that a generation wrote.

@@ -2,7 +2,7 @@
 
 use crate::crypto::aead::Tag;
 use crate::device::BlockDevice;
-use crate::error::{FsError, FsResult};
+use crate::error::{Damage, FsError, FsResult};
 use crate::format::superblock::{FIRST_SLOT_UNIT, SLOTS, SealedSlot, Superblock, slot_aad};
 use crate::ids::{Generation, UNIT, UNIT_U64};
 use crate::store::alloc::is_full;
@@ -55,6 +55,11 @@ impl Ring {
             }
         }
         opened.sort_by_key(|found| std::cmp::Reverse(found.generation));
+        // No writer publishes a generation twice, so one of the two was forged from a copy.
+        if let Some([twice, _]) = opened.array_windows().find(|[a, b]| a.generation == b.generation)
+        {
+            return Err(Damage::TwoHistories { generation: twice.generation }.into());
+        }
         Ok((ring, opened))
     }
 

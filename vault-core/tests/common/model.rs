@@ -146,6 +146,47 @@ impl Model {
         Self { nodes: BTreeMap::from([(1, root)]), next: 2 }
     }
 
+    /// The model of what a volume holds already.
+    pub fn of(volume: &Volume) -> Self {
+        let mut model = Self::new();
+        model.nodes.get_mut(&1).unwrap().links = volume.attr(InodeNo::ROOT).unwrap().links;
+        model.adopt(volume, InodeNo::ROOT);
+        model.next = 1 + model.nodes.keys().max().unwrap();
+        model
+    }
+
+    fn adopt(&mut self, volume: &Volume, folder: InodeNo) {
+        let mut children = Vec::new();
+        volume
+            .read_dir(folder, 2, &mut |entry| {
+                children.push((entry.name, entry.inode));
+                true
+            })
+            .unwrap();
+        for (name, inode) in children {
+            self.children(folder.0).insert(name, inode.0);
+            let attr = volume.attr(inode).unwrap();
+            let content = match attr.kind {
+                FileKind::Directory => Content::Folder(BTreeMap::new()),
+                FileKind::Symlink => Content::Link(volume.read_link(inode).unwrap()),
+                _ => Content::File(volume.read(inode, 0, attr.size as usize).unwrap()),
+            };
+            let names = volume.list_xattrs(inode).unwrap().into_iter();
+            let xattrs = names.map(|name| (name.clone(), volume.xattr(inode, &name).unwrap()));
+            let node = Node {
+                content,
+                links: attr.links,
+                mode: attr.permissions,
+                xattrs: xattrs.collect(),
+                parent: if attr.kind == FileKind::Directory { folder.0 } else { 0 },
+            };
+            self.nodes.insert(inode.0, node);
+            if attr.kind == FileKind::Directory {
+                self.adopt(volume, inode);
+            }
+        }
+    }
+
     fn pick(&self, index: u64, wanted: impl Fn(&Node) -> bool) -> Option<Found> {
         let mut found = Vec::new();
         self.walk(1, &mut Vec::new(), &mut |id, path, node| {
