@@ -102,11 +102,12 @@ fn cut_everywhere(run: &Run, plant: Option<Plant>, random: &mut Random) -> (Vec<
     let mut cuts = 0;
     for position in 0..=log.len() {
         // All, none, and random subsets of the writes since the barrier, torn anywhere.
-        for way in 0..4 {
+        for way in 0..5 {
             let image = match way {
                 0 => timeline.cut(&mut || true),
                 1 => timeline.cut(&mut || false),
                 2 => timeline.cut(&mut || random.below(2) == 0),
+                3 => all_but_one(&timeline, random),
                 _ => timeline.cut(&mut || random.below(16) != 0),
             };
             cuts += 1;
@@ -137,6 +138,22 @@ fn every_cut_opens_at_the_promised_state_or_a_later_one() {
     println!("{sequences} sequences, {total} cuts");
 }
 
+/// An image that lacks a single sector of what was written since the barrier: the most treacherous
+/// kind of torn commit.
+fn all_but_one(timeline: &Timeline, random: &mut Random) -> CutImage {
+    let mut sectors = 0;
+    timeline.cut(&mut || {
+        sectors += 1;
+        true
+    });
+    let lost = random.below(sectors.max(1));
+    let mut sector = 0;
+    timeline.cut(&mut || {
+        sector += 1;
+        sector - 1 != lost
+    })
+}
+
 /// Cuts once, works on from what is found, and cuts again: what a torn commit left behind must not
 /// come back.
 fn second_cut(seed: u64) -> Vec<String> {
@@ -145,7 +162,7 @@ fn second_cut(seed: u64) -> Vec<String> {
     let mut timeline = Timeline::new(first.image.clone());
     let stop = random.below(first.log.len() as u64 + 1) as usize;
     first.log[..stop].iter().for_each(|event| timeline.advance(event));
-    let image = timeline.cut(&mut || random.below(4) != 0);
+    let image = all_but_one(&timeline, &mut random);
     let mut bytes = vec![0; image.len().unwrap() as usize];
     image.read_at(&mut bytes, 0).unwrap();
     let second = record_from(bytes, seed + 31, 8, None);
