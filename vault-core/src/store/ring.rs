@@ -56,7 +56,9 @@ impl Ring {
         }
         opened.sort_by_key(|found| std::cmp::Reverse(found.generation));
         // No writer publishes a generation twice, so one of the two was forged from a copy.
-        if let Some([twice, _]) = opened.array_windows().find(|[a, b]| a.generation == b.generation)
+        let later = opened.iter().skip(1);
+        if let Some((twice, _)) =
+            opened.iter().zip(later).find(|(a, b)| a.generation == b.generation)
         {
             return Err(Damage::TwoHistories { generation: twice.generation }.into());
         }
