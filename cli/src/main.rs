@@ -1,6 +1,6 @@
 //! The `tazpod` program: parse, run, render the error, answer with an exit status.
 #![deny(unsafe_code, clippy::print_stdout, clippy::print_stderr)]
-// The verbs that use the rest of these modules join the dispatch one by one.
+// The luks backend will use the rest of these modules.
 #![allow(dead_code)]
 
 mod app;

@@ -4,7 +4,11 @@ use crate::app::App;
 use crate::args::ghost::BackendKind;
 use crate::args::project::StatusArgs;
 use crate::caller::Caller;
-use crate::error::Result;
+use crate::dates;
+use crate::error::{Error, Result};
+use crate::ghost::link::{Link, Received};
+use crate::ghost::open;
+use crate::ghost::protocol::{GhostStatus, ToClient, ToSupervisor};
 use crate::image::{self, Image};
 use crate::machine::{self, Privilege};
 use crate::project::Project;
@@ -14,11 +18,13 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use vault_core::format::magic::ImageFormat;
 
+const NOT_CLOSED: &str = "closed to other users, NOT to other processes of your own uid";
+
 /// Shows the status.
 pub(crate) fn run(app: &App, args: &StatusArgs) -> Result<u8> {
     let caller = Caller::detect()?;
     let _as_caller = caller.act()?;
-    let status = Status::gather(app)?;
+    let status = Status::gather(app, &caller)?;
     if args.json {
         app.ui.json(&status)?;
     } else {
@@ -32,7 +38,19 @@ struct Status {
     project: PathBuf,
     initialised: bool,
     vault: VaultStatus,
+    ghost: Option<OpenGhost>,
     machine: MachineStatus,
+}
+
+/// What the open ghost says about itself.
+#[derive(Debug, Serialize)]
+struct OpenGhost {
+    at: String,
+    since: u64,
+    sessions: usize,
+    process: i32,
+    rootless: bool,
+    weaknesses: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -59,11 +77,13 @@ struct MachineStatus {
 }
 
 impl Status {
-    fn gather(app: &App) -> Result<Self> {
+    fn gather(app: &App, caller: &Caller) -> Result<Self> {
         let project = app.project()?;
         let config = app.config(&project)?;
         let path = config.vault_file(&project);
+        let ghost = open::find(caller, project.root()).map(OpenGhost::ask).transpose()?;
         Ok(Self {
+            ghost,
             project: project.root().to_owned(),
             initialised: project.exists(),
             vault: VaultStatus::of(&project, path, config.backend()),
@@ -76,9 +96,50 @@ impl Status {
         let lines = [
             format!("project   {}{state}", self.project.display()),
             self.vault.text(),
-            self.machine.text(),
+            self.ghost.as_ref().map_or_else(|| self.machine.text(), OpenGhost::text),
         ];
         lines.join("\n")
+    }
+}
+
+impl OpenGhost {
+    fn ask(mut link: Link) -> Result<Self> {
+        let silent = || Error::environment("the open ghost does not answer");
+        link.send(&ToSupervisor::Status, &[]).map_err(|cause| silent().caused_by(cause))?;
+        loop {
+            match link.receive::<ToClient>().map_err(|cause| silent().caused_by(cause))? {
+                Received::Message(ToClient::Status(ghost), _) => return Ok(Self::of(ghost)),
+                Received::Message(..) => {}
+                Received::Secret(_) | Received::End => return Err(silent()),
+            }
+        }
+    }
+
+    fn of(ghost: GhostStatus) -> Self {
+        Self {
+            at: ghost.mount_point.path().display().to_string(),
+            since: ghost.since,
+            sessions: ghost.sessions,
+            process: ghost.supervisor,
+            rootless: ghost.rootless,
+            weaknesses: ghost.weaknesses,
+        }
+    }
+
+    fn text(&self) -> String {
+        let since = dates::utc(i64::try_from(self.since).unwrap_or(i64::MAX));
+        let sessions = if self.sessions == 1 { "session" } else { "sessions" };
+        let closed =
+            if self.rootless { NOT_CLOSED } else { "closed to your own other processes too" };
+        let mut text = format!(
+            "ghost     open since {since}, {} {sessions}, supervised by process {}\n          \
+             the vault is at {}, {closed}",
+            self.sessions, self.process, self.at
+        );
+        for weakness in &self.weaknesses {
+            let _ = write!(text, "\n          {weakness}");
+        }
+        text
     }
 }
 
@@ -157,9 +218,7 @@ impl MachineStatus {
         let by = match self.ghost_by {
             Privilege::Root => "made by root: closed to your own other processes too",
             Privilege::Sudo => "made through sudo: closed to your own other processes too",
-            Privilege::Rootless => {
-                "rootless: closed to other users, NOT to other processes of your own uid"
-            }
+            Privilege::Rootless => &format!("rootless: {NOT_CLOSED}"),
         };
         let fuse = if self.fuse { "" } else { "\nfuse      there is no /dev/fuse: modprobe fuse" };
         let server = if self.landlock {

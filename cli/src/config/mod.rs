@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "keys and values")]
+#[allow(dead_code, reason = "what concerns the container alone is judged here and used there")]
 pub(crate) struct Config {
     version: Option<parse::Version>,
     /// The container's image.
@@ -31,9 +32,6 @@ pub(crate) struct Config {
     build: Option<Build>,
     vault: Option<Vault>,
     ghost: Option<Ghost>,
-    container: Option<Container>,
-    /// Where the assistant's memories live.
-    pub(crate) gemini: Option<GeminiHome>,
     mode: Option<IgnoredAny>,
     ghost_mode: Option<IgnoredAny>,
     aws_sso: Option<IgnoredAny>,
@@ -42,6 +40,7 @@ pub(crate) struct Config {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "keys and values")]
+#[allow(dead_code, reason = "judged here, used by the container")]
 struct Features {
     ghost_mode: Option<bool>,
     debug: Option<bool>,
@@ -49,6 +48,7 @@ struct Features {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "keys and values")]
+#[allow(dead_code, reason = "judged here, used by the container")]
 struct Build {
     dockerfile: Option<PathBuf>,
     context: Option<PathBuf>,
@@ -60,43 +60,13 @@ struct Vault {
     backend: Option<BackendKind>,
     size: Option<ByteSize>,
     path: Option<PathBuf>,
-    lock_after: Option<parse::Minutes>,
     retention: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "keys and values")]
 struct Ghost {
-    home: Option<GhostHome>,
-    #[serde(default)]
     pass: Option<Vec<String>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "keys and values")]
-struct Container {
-    x11: Option<bool>,
-}
-
-/// Which home folder the ghost's shell sees.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum GhostHome {
-    /// The caller's own.
-    #[default]
-    Shared,
-    /// One of the ghost's own, so that dotfiles edited outside cannot run inside.
-    Private,
-}
-
-/// Where the assistant's memories live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum GeminiHome {
-    /// In the project's `.gemini`.
-    Folder,
-    /// In the vault.
-    Vault,
 }
 
 impl Config {
@@ -119,16 +89,6 @@ impl Config {
     pub(crate) fn vault_file(&self, project: &Project) -> PathBuf {
         let path = self.vault.as_ref().and_then(|vault| vault.path.as_deref());
         project.root().join(path.unwrap_or(Path::new(".tazpod/vault/vault.img")))
-    }
-
-    /// Returns the idle time after which an open ghost locks itself.
-    pub(crate) fn lock_after(&self) -> Option<std::time::Duration> {
-        self.vault.as_ref()?.lock_after.map(|minutes| minutes.0)
-    }
-
-    /// Returns which home folder the ghost's shell sees.
-    pub(crate) fn ghost_home(&self) -> GhostHome {
-        self.ghost.as_ref().and_then(|ghost| ghost.home).unwrap_or_default()
     }
 
     /// Returns the environment variables whose sockets and files the ghost may see.

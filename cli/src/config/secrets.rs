@@ -8,6 +8,7 @@ use std::path::{Component, Path};
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "keys and values")]
+#[allow(dead_code, reason = "where secrets come from is judged here and used by the pull")]
 pub(crate) struct Secrets {
     config: Option<Source>,
     secrets: Option<Vec<Secret>>,
@@ -15,6 +16,7 @@ pub(crate) struct Secrets {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "keys and values")]
+#[allow(dead_code, reason = "as above")]
 struct Source {
     infisical_project_id: Option<String>,
 }

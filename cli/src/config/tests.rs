@@ -31,21 +31,19 @@ fn a_file_of_the_older_program_keeps_working() {
 fn nothing_and_empty_sections_mean_defaults() {
     for text in ["", "# only a comment\n", "vault:\nghost:\nfeatures:\n", "version: \"1.0\"\n"] {
         let config = parse(text).unwrap();
-        assert_eq!((config.backend(), config.ghost_home()), (None, GhostHome::Shared), "{text}");
+        assert_eq!((config.backend(), config.ghost_pass().len()), (None, 0), "{text}");
     }
 }
 
 #[test]
 fn our_own_sections_are_read() {
     let config = parse(
-        "vault:\n  backend: fuse\n  size: 2G\n  path: elsewhere.img\n  lock_after: 30m\nghost:\n  \
-         home: private\n  pass: [SSH_AUTH_SOCK]\n",
+        "vault:\n  backend: fuse\n  size: 2G\n  path: elsewhere.img\nghost:\n  pass: [SSH_AUTH_SOCK]\n",
     )
     .unwrap();
     assert_eq!(config.backend(), Some(BackendKind::Fuse));
     assert_eq!(config.vault_size(), Some(ByteSize(2 << 30)));
-    assert_eq!(config.lock_after(), Some(Duration::from_secs(1800)));
-    assert_eq!((config.ghost_home(), config.ghost_pass().len()), (GhostHome::Private, 1));
+    assert_eq!(config.ghost_pass(), ["SSH_AUTH_SOCK"]);
 }
 
 #[test]
@@ -53,7 +51,7 @@ fn an_unknown_key_is_named_with_its_place_and_the_keys_there_are() {
     assert_eq!(
         complaint("version: 1.0\nvault:\n  bakend: fuse\n"),
         "config.yaml:3:3: vault: unknown field `bakend`, expected one of `backend`, `size`, \
-         `path`, `lock_after`, `retention`"
+         `path`, `retention`"
     );
 }
 

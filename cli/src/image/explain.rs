@@ -47,10 +47,10 @@ fn in_use(holder: Option<Holder>, shown: &str) -> Error {
         None => format!("'{shown}' is in use"),
         Some(holder) => {
             let process = holder.process.map(|number| format!(" by process {number}"));
-            let container = holder.container.map(|name| format!("container {name} on "));
+            let container = holder.container.map(|name| format!(" in container {name}"));
             let [process, container] = [process, container].map(Option::unwrap_or_default);
             let since = dates::utc(holder.since);
-            format!("'{shown}' is in use{process} on {container}{} since {since}", holder.host)
+            format!("'{shown}' is in use{process}{container} on {} since {since}", holder.host)
         }
     };
     Error::new(Kind::InUse, message)
