@@ -267,6 +267,7 @@ impl Candidate for TazPod {
         checked(
             self.command(&["vault", "create", "--size", "8GiB", "--passphrase-file"])?
                 .arg(passphrase)
+                .arg("--image")
                 .arg(image),
         )
     }

@@ -57,10 +57,10 @@ fn read_tree(image: Vec<u8>, witness: Option<Witness>) -> Result<FsResult<String
 
 /// The image opens at the right state or not at all, with and without a witness. Returns whether it
 /// was refused.
-fn judge(sample: &Sample, image: Vec<u8>, what: &str) -> bool {
+fn judge(sample: &Sample, image: &[u8], what: &str) -> bool {
     let mut refused = false;
     for witness in [None, Some(sample.witness)] {
-        match read_tree(image.clone(), witness) {
+        match read_tree(image.to_vec(), witness) {
             Ok(Ok(tree)) => assert!(tree == sample.tree, "{what}: other content was returned"),
             Ok(Err(_)) | Err(_) => refused = true,
         }
@@ -83,7 +83,7 @@ fn flipped_byte_in_any_unit_is_an_error_or_changes_nothing() {
         for at in [0, 1 + random.below(4094) as usize, 4095] {
             let mut image = sample.image.clone();
             image[unit * UNIT + at] ^= 1 << random.below(8);
-            refused += usize::from(judge(&sample, image, &format!("unit {unit} byte {at}")));
+            refused += usize::from(judge(&sample, &image, &format!("unit {unit} byte {at}")));
         }
     }
     assert!(refused > 100, "only {refused} flips were noticed");
@@ -102,13 +102,13 @@ fn swapped_moved_and_zeroed_units_are_an_error_or_change_nothing() {
         swapped[a.clone()].copy_from_slice(&sample.image[b.clone()]);
         swapped[b.clone()].copy_from_slice(&sample.image[a.clone()]);
         refused +=
-            usize::from(judge(&sample, swapped, &format!("units {unit} and {other} swapped")));
+            usize::from(judge(&sample, &swapped, &format!("units {unit} and {other} swapped")));
         let mut moved = sample.image.clone();
         moved.copy_within(a.clone(), b.start);
-        judge(&sample, moved, &format!("unit {unit} copied over {other}"));
+        judge(&sample, &moved, &format!("unit {unit} copied over {other}"));
         let mut zeroed = sample.image.clone();
         zeroed[a].fill(0);
-        judge(&sample, zeroed, &format!("unit {unit} zeroed"));
+        judge(&sample, &zeroed, &format!("unit {unit} zeroed"));
     }
     assert!(refused > 50, "only {refused} swaps were noticed");
 }
@@ -125,7 +125,7 @@ fn replayed_units_are_an_error_or_change_nothing() {
         differing += 1;
         let mut image = sample.image.clone();
         image[range.clone()].copy_from_slice(&sample.older[range]);
-        judge(&sample, image, &format!("unit {unit} replayed"));
+        judge(&sample, &image, &format!("unit {unit} replayed"));
     }
     assert!(differing > 20, "only {differing} units differ");
 }
@@ -136,7 +136,7 @@ fn truncated_image_is_an_error_at_every_length() {
     for units in 0..sample.image.len() / UNIT {
         let mut image = sample.image.clone();
         image.truncate(units * UNIT);
-        assert!(judge(&sample, image, &format!("cut to {units} units")));
+        assert!(judge(&sample, &image, &format!("cut to {units} units")));
     }
 }
 
