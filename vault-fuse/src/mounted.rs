@@ -81,11 +81,11 @@ impl Mounted {
 
     /// Finds the mount just made.
     fn newest_at(path: &Path) -> io::Result<Mounted> {
-        let table = fs::read("/proc/self/mountinfo")?;
+        let table = fs::read("/proc/thread-self/mountinfo")?;
         mounts(&table).filter(|mount| mount.path == path).last().ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::NotFound,
-                "the new mount is not listed in /proc/self/mountinfo",
+                "the new mount is not listed in /proc/thread-self/mountinfo",
             )
         })
     }

@@ -16,7 +16,7 @@ use vault_core::ids::InodeNo;
 use vault_fuse::{Ended, MountError, Options, Session, SessionError};
 
 fn mount_line(root: &Path) -> Option<String> {
-    let table = fs::read_to_string("/proc/self/mountinfo").expect("proc is mounted");
+    let table = fs::read_to_string("/proc/thread-self/mountinfo").expect("proc is mounted");
     let root = format!(" {} ", root.display());
     table.lines().rfind(|line| line.contains(&root)).map(str::to_owned)
 }

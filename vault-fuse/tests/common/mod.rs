@@ -2,6 +2,7 @@
 
 #![allow(dead_code)]
 
+use nix::mount::MsFlags;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -48,6 +49,7 @@ impl Vault {
             nix::unistd::geteuid().is_root(),
             "these tests mount and change users: run them as root"
         );
+        own_namespace();
         let dir =
             tempfile::Builder::new().prefix("tazpod-fuse-").tempdir().expect("a scratch folder");
         fs::create_dir(dir.path().join("mnt")).expect("a mount point");
@@ -137,6 +139,14 @@ impl Drop for Vault {
             }
         }
     }
+}
+
+/// Gives this thread, and what it starts, a mount namespace of its own: a test that dies leaves no mount behind, and
+/// namespaces that others make meanwhile hold no copy of ours.
+fn own_namespace() {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).expect("a mount namespace");
+    let (none, flags) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+    nix::mount::mount(none, "/", none, flags, none).expect("private mounts");
 }
 
 /// Opens the image. A program that another test is just starting holds its lock too, until it runs.
