@@ -7,6 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ghost::link::{Link, Received};
 use crate::ghost::open;
 use crate::ghost::protocol::{Program, ToClient, ToSupervisor};
+use std::io::IsTerminal;
 
 /// Ends the ghost; programs that would lose something are named first.
 pub(crate) fn run(app: &App, args: &LockArgs) -> Result<u8> {
@@ -18,9 +19,8 @@ pub(crate) fn run(app: &App, args: &LockArgs) -> Result<u8> {
     match request(&mut link, args.force)? {
         Answer::Closed => {}
         Answer::Busy(programs) => {
-            let names = list(&programs);
-            if !app.ui.confirm(&format!("Programs still run in the ghost: {names}. End them?"))? {
-                let count = programs.len();
+            if !may_end(app, &programs)? {
+                let (count, names) = (programs.len(), list(&programs));
                 return Err(Error::new(
                     Kind::InUse,
                     format!("the ghost stays open: {count} programs still use it ({names})"),
@@ -35,6 +35,15 @@ pub(crate) fn run(app: &App, args: &LockArgs) -> Result<u8> {
     }
     app.ui.notice("The ghost has ended, the vault is closed.");
     Ok(0)
+}
+
+/// Asks whether programs that still run may be ended; without a terminal they may not.
+fn may_end(app: &App, programs: &[Program]) -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        return Ok(false);
+    }
+    let names = list(programs);
+    app.ui.confirm(&format!("Programs still run in the ghost: {names}. End them?"))
 }
 
 enum Answer {

@@ -292,6 +292,9 @@ impl Supervisor {
         if let Some(client) = self.clients.get_mut(&session) {
             client.standing = Standing::Ended(Ok(0));
         }
+        if session != FIRST {
+            self.notice("The ghost was locked from another terminal.");
+        }
         let locked = Error::interrupted(libc::SIGHUP);
         self.end(Err(locked.into()));
     }

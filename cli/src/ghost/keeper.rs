@@ -53,6 +53,7 @@ pub(crate) fn keep(keeping: Keeping, ui: &Ui) -> Result<u8> {
     let (mut link, outside) = Link::pair().map_err(failed)?;
     let stdin = keeping.streams[0].try_clone().map_err(failed)?;
     let place = taken.place().clone();
+    let image = keeping.request.vault.image.path().to_owned();
     let parent = Pid::this();
     let Keeping { request, secret, streams, outer, upstream, .. } = keeping;
     let lock = taken.lock().try_clone().map_err(failed)?;
@@ -78,6 +79,7 @@ pub(crate) fn keep(keeping: Keeping, ui: &Ui) -> Result<u8> {
         Outcome::Failed(error) => Err(error),
         Outcome::Lost => {
             clean_up(&place, lock)?;
+            super::note::remove_stale(&image, keeping.uid, keeping.gid);
             Err(client::killed().hint(format!("the supervisor ended with status {}", ended.status)))
         }
     }

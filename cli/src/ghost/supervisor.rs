@@ -89,6 +89,7 @@ pub(crate) struct Supervisor {
     events: SignalFd,
     upstream: Option<Link>,
     secret: Option<Zeroizing<Vec<u8>>>,
+    waiting: Option<bool>,
     attempts: u32,
     outcome: Option<std::result::Result<u8, Failure>>,
     closed: bool,
@@ -172,6 +173,7 @@ impl Supervisor {
             events,
             upstream,
             secret,
+            waiting: None,
             attempts: 0,
             outcome: None,
             closed: false,
@@ -334,8 +336,10 @@ impl Supervisor {
                 if self.phase == Phase::Making {
                     self.phase = Phase::Looking;
                 }
-                if self.server.is_none() {
+                if matches!(self.backend.opening(), Opening::Mounted(_)) {
                     self.vault_is_open();
+                } else if let Some(exists) = self.waiting.take() {
+                    self.ready_to_open(exists);
                 }
             }
             FromInit::Revealed => self.revealed(),
@@ -375,10 +379,12 @@ impl Supervisor {
 
     fn obey_server(&mut self, message: FromServer) {
         match message {
+            // The server may be faster than init.
+            FromServer::Waiting { vault } if self.phase == Phase::Making => {
+                self.waiting = Some(vault.is_some());
+            }
             FromServer::Waiting { vault } if self.phase == Phase::Looking => {
-                self.phase = Phase::Opening;
-                self.announce(vault.is_some());
-                self.need_secret();
+                self.ready_to_open(vault.is_some());
             }
             FromServer::Refused(failure) if self.phase == Phase::Opening => self.refused(failure),
             FromServer::Opened { vault, notices, weaknesses } if self.phase == Phase::Opening => {
@@ -401,6 +407,12 @@ impl Supervisor {
                 self.fail(Error::internal("the vault's server talks out of order"));
             }
         }
+    }
+
+    fn ready_to_open(&mut self, exists: bool) {
+        self.phase = Phase::Opening;
+        self.announce(exists);
+        self.need_secret();
     }
 
     /// Gives the server a credential, or asks the person for one.

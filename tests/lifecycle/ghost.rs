@@ -1,0 +1,209 @@
+//! A throwaway project and home, and what can be seen of its ghosts from outside.
+
+use harness::binary::tazpod;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Longer than anything here takes, unless it hangs.
+const LIMIT: Duration = Duration::from_secs(60);
+
+pub(crate) struct Project {
+    top: TempDir,
+}
+
+impl Project {
+    /// A project without a vault yet.
+    pub(crate) fn new() -> Self {
+        let top = tempfile::Builder::new().prefix("ghost-life-").tempdir().expect("a folder");
+        for name in ["home", "project"] {
+            fs::create_dir(top.path().join(name)).expect("a folder");
+        }
+        fs::write(top.path().join("pass"), "a passphrase\n").expect("a file");
+        Command::new("chmod").arg("600").arg(top.path().join("pass")).status().expect("chmod");
+        Self { top }
+    }
+
+    /// A project whose vault holds `~/secrets/kept`.
+    pub(crate) fn with_vault() -> Self {
+        let project = Self::new();
+        let made = project.run("echo kept > ~/secrets/kept; sync ~/secrets/kept");
+        assert!(made.status.success(), "{made:?}");
+        project
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.top.path()
+    }
+
+    pub(crate) fn secrets(&self) -> PathBuf {
+        self.path().join("home/secrets")
+    }
+
+    /// `tazpod` in the project.
+    pub(crate) fn tazpod(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(tazpod());
+        command.args(arguments).current_dir(self.path().join("project"));
+        command.env("HOME", self.path().join("home")).env("SHELL", "/bin/sh");
+        command.env_remove("XDG_STATE_HOME").env_remove("SUDO_UID");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// `tazpod pull -- sh -c LINE` with the passphrase from a file.
+    pub(crate) fn pull(&self, line: &str) -> Command {
+        let pass = self.path().join("pass");
+        let pass = pass.to_str().expect("a plain path");
+        self.tazpod(&[
+            "pull",
+            "--backend",
+            "fuse",
+            "--kdf-memory",
+            "64M",
+            "--kdf-time",
+            "1",
+            "--passphrase-file",
+            pass,
+            "--",
+            "sh",
+            "-c",
+            line,
+        ])
+    }
+
+    /// Runs a line in a ghost to its end.
+    pub(crate) fn run(&self, line: &str) -> Output {
+        finish(self.pull(line).spawn().expect("tazpod starts"))
+    }
+
+    /// Starts a line in a ghost that is open when this returns.
+    pub(crate) fn start(&self, line: &str) -> Child {
+        let child = self
+            .pull(&format!("touch {}/open; {line}", self.path().join("project").display()))
+            .spawn()
+            .expect("tazpod starts");
+        wait_until("the ghost is open", || self.path().join("project/open").exists());
+        fs::remove_file(self.path().join("project/open")).expect("it was there");
+        child
+    }
+
+    /// The socket of this project's ghost: its folder is named by the project's path.
+    pub(crate) fn door(&self) -> PathBuf {
+        let line = format!("printf %s '{}/project' | sha256sum", self.path().display());
+        let output = Command::new("sh").args(["-c", &line]).output().expect("sha256sum");
+        let digest = String::from_utf8_lossy(&output.stdout).into_owned();
+        let name = digest.get(..16).expect("a digest");
+        Path::new("/run/tazpod/0").join(name).join("socket")
+    }
+
+    /// Every process that belongs to a ghost of this project: its command line names the folder,
+    /// or it is a child of one whose does.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        let needle = self.path().to_str().expect("a plain path").as_bytes();
+        let all = processes();
+        let mut ours: Vec<i32> = all
+            .iter()
+            .filter(|found| found.words.windows(needle.len()).any(|part| part == needle))
+            .map(|found| found.pid)
+            .collect();
+        loop {
+            let more: Vec<i32> = all
+                .iter()
+                .filter(|found| ours.contains(&found.parent) && !ours.contains(&found.pid))
+                .map(|found| found.pid)
+                .collect();
+            if more.is_empty() {
+                return ours;
+            }
+            ours.extend(more);
+        }
+    }
+
+    /// Mount points of this project in this mount namespace, and of any ghost: those are never seen
+    /// here.
+    pub(crate) fn mounts(&self) -> Vec<String> {
+        let table = fs::read_to_string("/proc/self/mountinfo").expect("the kernel's table");
+        let needle = self.path().to_str().expect("a plain path");
+        table
+            .lines()
+            .filter_map(|line| line.split(' ').nth(4))
+            .filter(|point| point.starts_with(needle) || point.starts_with("/run/tazpod/"))
+            .map(ToOwned::to_owned)
+            .collect()
+    }
+
+    /// Asserts that nothing of any ghost of this project is left, now or in a moment.
+    pub(crate) fn assert_nothing_left(&self) {
+        wait_until("its processes are gone", || self.processes().is_empty());
+        wait_until("its mounts are gone", || self.mounts().is_empty());
+        let left: Vec<_> = fs::read_dir(self.secrets()).expect("the mount point").collect();
+        assert!(left.is_empty(), "{left:?}");
+        assert!(!self.path().join("project/.tazpod/vault/vault.img.in-use").exists());
+    }
+
+    /// Asserts that the vault opens and holds what was made durable in it.
+    pub(crate) fn assert_vault_whole(&self) {
+        let output = self.run("cat ~/secrets/kept");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "kept\n", "{output:?}");
+        assert!(output.status.success());
+    }
+}
+
+impl Drop for Project {
+    fn drop(&mut self) {
+        // A test that failed may leave a ghost behind; what is killed here is this test's own.
+        for pid in self.processes() {
+            kill(pid, "KILL");
+        }
+    }
+}
+
+pub(crate) fn finish(mut child: Child) -> Output {
+    let deadline = Instant::now() + LIMIT;
+    while child.try_wait().expect("a child of ours").is_none() {
+        assert!(Instant::now() < deadline, "it hangs");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output().expect("a child of ours")
+}
+
+pub(crate) fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+pub(crate) fn kill(pid: i32, signal: &str) {
+    let _ = Command::new("kill")
+        .args([&format!("-{signal}"), "--", &pid.to_string()])
+        .stderr(Stdio::null())
+        .status();
+}
+
+struct Process {
+    pid: i32,
+    parent: i32,
+    words: Vec<u8>,
+}
+
+fn processes() -> Vec<Process> {
+    let own = std::process::id().to_string();
+    fs::read_dir("/proc")
+        .expect("proc")
+        .flatten()
+        .filter(|entry| entry.file_name().to_str() != Some(&own))
+        .filter_map(|entry| {
+            let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+            let (pid, rest) = stat.split_once(" (")?;
+            let mut fields = rest.rsplit_once(") ")?.1.split(' ');
+            let state = fields.next()?;
+            let parent = fields.next()?.parse().ok()?;
+            let words = fs::read(entry.path().join("cmdline")).ok()?;
+            (state != "Z").then_some(Process { pid: pid.parse().ok()?, parent, words })
+        })
+        .collect()
+}

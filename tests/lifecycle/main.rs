@@ -1,0 +1,8 @@
+//! A ghost's life from outside: made, used, joined, locked, killed. After each, nothing is left.
+//!
+//! Runs as root, with `/dev/fuse`.
+
+mod ghost;
+mod joining;
+mod kills;
+mod plain;
