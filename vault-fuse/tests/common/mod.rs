@@ -149,6 +149,13 @@ fn own_namespace() {
     nix::mount::mount(none, "/", none, flags, none).expect("private mounts");
 }
 
+/// Opens a copy of a vault's image.
+pub(crate) fn open_copy(path: &Path) -> Volume {
+    Volume::open(&setup(Arc::new(open_image(path))), &OpenOptions::default())
+        .expect("the copy opens")
+        .0
+}
+
 /// Opens the image. A program that another test is just starting holds its lock too, until it runs.
 fn open_image(path: &Path) -> FileDevice {
     let deadline = Instant::now() + Duration::from_secs(5);
