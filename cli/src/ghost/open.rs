@@ -285,6 +285,10 @@ fn behind_sudo(
         [process::copy_above_streams(io::stdout())?, process::copy_above_streams(io::stderr())?];
     let own = ours.iter().find(|fd| terminal::is_terminal(fd));
     let Some(own) = own else { return Ok((callers, None)) };
+    // Seeing a standard input that is no terminal, sudo starts us in the background of its pty and
+    // passes no keys on. Setting modes from there stops us until sudo has put us in the foreground,
+    // as it does for every program that wants its terminal.
+    terminal::set_modes(own, &terminal::modes(own)?)?;
     let same = |one: &OwnedFd, other: &OwnedFd| -> io::Result<bool> {
         let [one, other] = [one, other].map(crate::sys::folder::facts);
         Ok(one?.special == other?.special)
