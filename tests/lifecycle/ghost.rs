@@ -2,6 +2,8 @@
 
 use harness::binary::tazpod;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -10,8 +12,52 @@ use tempfile::TempDir;
 /// Longer than anything here takes, unless it hangs.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// A user of this machine who may start the helper by sudo, until dropped.
+pub(crate) struct User {
+    name: String,
+    pub(crate) uid: u32,
+    folder: TempDir,
+    binary: String,
+}
+
+impl User {
+    pub(crate) fn new(suffix: &str) -> Self {
+        let name = format!("tazpod-test-{suffix}");
+        let done = Command::new("useradd").args(["--no-create-home", &name]).status();
+        assert!(done.is_ok_and(|status| status.success()), "useradd {name}");
+        let folder = tempfile::tempdir().expect("a folder");
+        let binary = folder.path().join("tazpod");
+        fs::copy(tazpod(), &binary).expect("a copy that the user can reach");
+        set_mode(folder.path(), 0o755);
+        set_mode(&binary, 0o755);
+        let binary = binary.to_str().expect("a plain path").to_owned();
+        let rule = format!("{name} ALL=(root) NOPASSWD: {binary} internal-ghost\n");
+        fs::write(format!("/etc/sudoers.d/{name}"), rule).expect("a rule");
+        let id = Command::new("id").args(["-u", &name]).output().expect("id");
+        let uid = String::from_utf8_lossy(&id.stdout).trim().parse().expect("a number");
+        Self { name, uid, folder, binary }
+    }
+
+    pub(crate) fn binary(&self) -> &str {
+        assert!(self.folder.path().exists());
+        &self.binary
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(format!("/etc/sudoers.d/{}", self.name));
+        let _ = Command::new("userdel").arg(&self.name).status();
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
+}
+
 pub(crate) struct Project {
     top: TempDir,
+    user: Option<(u32, String)>,
 }
 
 impl Project {
@@ -22,8 +68,20 @@ impl Project {
             fs::create_dir(top.path().join(name)).expect("a folder");
         }
         fs::write(top.path().join("pass"), "a passphrase\n").expect("a file");
-        Command::new("chmod").arg("600").arg(top.path().join("pass")).status().expect("chmod");
-        Self { top }
+        set_mode(&top.path().join("pass"), 0o600);
+        Self { top, user: None }
+    }
+
+    /// A project of a user who is not root.
+    pub(crate) fn of(user: &User) -> Self {
+        let mut project = Self::new();
+        set_mode(project.path(), 0o755);
+        for name in ["home", "project", "pass"] {
+            let path = project.path().join(name);
+            std::os::unix::fs::chown(path, Some(user.uid), Some(user.uid)).expect("we are root");
+        }
+        project.user = Some((user.uid, user.binary().to_owned()));
+        project
     }
 
     /// A project whose vault holds `~/secrets/kept`.
@@ -44,8 +102,17 @@ impl Project {
 
     /// `tazpod` in the project.
     pub(crate) fn tazpod(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(tazpod());
+        let program = self.user.as_ref().map_or_else(|| tazpod(), |(_, binary)| Path::new(binary));
+        self.command(program.to_str().expect("a plain path"), arguments)
+    }
+
+    /// Any program in the project, as its user.
+    pub(crate) fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.args(arguments).current_dir(self.path().join("project"));
+        if let Some((uid, _)) = &self.user {
+            command.uid(*uid).gid(*uid);
+        }
         command.env("HOME", self.path().join("home")).env("SHELL", "/bin/sh");
         command.env_remove("XDG_STATE_HOME").env_remove("SUDO_UID");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

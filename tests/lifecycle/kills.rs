@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 const KILLS: u64 = 40;
 
 /// A ghost of about this length is killed somewhere in it.
-const SPAN: u64 = 1500;
+const SPAN: u64 = 800;
 
 /// Mixes a counter into something without a pattern (splitmix64).
 fn mixed(seed: u64) -> u64 {

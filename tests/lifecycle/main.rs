@@ -2,6 +2,7 @@
 //!
 //! Runs as root, with `/dev/fuse`.
 
+mod by_sudo;
 mod ghost;
 mod joining;
 mod kills;

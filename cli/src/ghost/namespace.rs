@@ -214,10 +214,15 @@ fn attach_copy(path: &Path, copy: &OwnedFd) -> io::Result<()> {
     mount::attach(copy, &target)
 }
 
+/// Makes a path's missing folders, passable whatever the umask.
 fn make_folders(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o711).create(path)?;
-    Ok(())
+    use std::os::unix::fs::PermissionsExt;
+    if path.is_dir() {
+        return Ok(());
+    }
+    path.parent().map_or(Ok(()), make_folders)?;
+    fs::create_dir(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o711))
 }
 
 /// Whether the mount seen at `path` is the one with device number `device`.

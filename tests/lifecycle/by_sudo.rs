@@ -1,0 +1,118 @@
+//! Ghosts of a user who is not root, made through a sudo rule for the helper alone; and rootless.
+#![allow(clippy::unwrap_used)]
+
+use crate::ghost::{Project, User, finish, kill};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::process::Stdio;
+
+#[test]
+fn one_sudo_rule_for_the_helper_is_enough_and_the_shell_is_the_users() {
+    let user = User::new("one");
+    let project = Project::of(&user);
+    let output = project.run(
+        "id -u; echo mine > ~/secrets/file; stat -c %u ~/secrets/file ~/secrets
+         grep -E 'Cap(Prm|Eff|Inh|Amb)' /proc/self/status | sort -u -k2 | cut -f2; sudo -n id -u",
+    );
+    let uid = user.uid;
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(said, format!("{uid}\n{uid}\n{uid}\n0000000000000000\n"), "{output:?}");
+    project.assert_nothing_left();
+    let image = project.path().join("project/.tazpod/vault/vault.img");
+    assert_eq!(fs::metadata(image).unwrap().uid(), uid);
+    let witnesses = project.path().join("home/.local/state/tazpod/witnesses");
+    for witness in fs::read_dir(witnesses).unwrap() {
+        assert_eq!(witness.unwrap().metadata().unwrap().uid(), uid);
+    }
+}
+
+#[test]
+fn kill_of_any_process_of_a_sudo_ghost_leaves_nothing() {
+    let user = User::new("two");
+    let project = Project::of(&user);
+    assert!(project.run("echo kept > ~/secrets/kept").status.success());
+    let mut count = 1;
+    let mut index = 0;
+    while index < count {
+        let child = project.start("sleep 100; exit 1");
+        let mut processes = project.processes();
+        processes.sort_unstable();
+        count = processes.len();
+        kill(processes[index], "KILL");
+        let output = finish(child);
+        assert!(!output.status.success(), "{index} of {count}: {output:?}");
+        project.assert_nothing_left();
+        project.assert_vault_whole();
+        index += 1;
+    }
+    // Client, sudo, keeper, supervisor, init, server, shell and its child; some sudos are two.
+    assert!(count >= 8, "{count}");
+}
+
+#[test]
+fn helper_takes_nothing_but_the_request_of_its_own_client() {
+    let user = User::new("three");
+    let project = Project::of(&user);
+    for stdin in ["", "\x01\x00\x00\x00\x02\x00\x00\x00{}"] {
+        let mut child = project
+            .command("sudo", &["-n", "--", user.binary(), "internal-ghost"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), stdin.as_bytes()).unwrap();
+        let output = finish(child);
+        assert_eq!(output.status.code(), Some(64), "{output:?}");
+    }
+    let refused = project.command("sudo", &["-n", "--", user.binary(), "status"]).output().unwrap();
+    assert!(!refused.status.success(), "the rule is for the helper alone");
+}
+
+#[test]
+fn rootless_ghost_works_and_says_what_it_does_not_promise() {
+    let user = User::new("four");
+    let project = Project::of(&user);
+    let _fuse = OpenFuse::new();
+    let pass = project.path().join("pass");
+    let output = project
+        .tazpod(&[
+            "pull",
+            "--rootless",
+            "--backend",
+            "fuse",
+            "--passphrase-file",
+            pass.to_str().unwrap(),
+            "--",
+            "sh",
+            "-c",
+            "echo x > ~/secrets/file; cat ~/secrets/file; id -u; exit 6",
+        ])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("x\n{}\n", user.uid), "{output:?}");
+    assert_eq!(output.status.code(), Some(6));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("every program that runs as you can"), "{said}");
+    project.assert_nothing_left();
+}
+
+/// `/dev/fuse` for everybody, as udev makes it, until dropped.
+struct OpenFuse(u32);
+
+impl OpenFuse {
+    fn new() -> Self {
+        let mode = fs::metadata("/dev/fuse").unwrap().mode() & 0o7777;
+        set_mode(0o666);
+        Self(mode)
+    }
+}
+
+impl Drop for OpenFuse {
+    fn drop(&mut self) {
+        set_mode(self.0);
+    }
+}
+
+fn set_mode(mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions("/dev/fuse", fs::Permissions::from_mode(mode)).unwrap();
+}
