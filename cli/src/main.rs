@@ -1,7 +1,5 @@
 //! The `tazpod` program: parse, run, render the error, answer with an exit status.
 #![deny(unsafe_code, clippy::print_stdout, clippy::print_stderr)]
-// The luks backend will use the rest of these modules.
-#![allow(dead_code)]
 
 mod app;
 mod args;

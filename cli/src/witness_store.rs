@@ -12,7 +12,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, fchown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use vault_core::crypto::subkeys::Subkeys;
 use vault_core::ids::VaultId;
 use vault_core::witness::Witness;
@@ -24,7 +24,6 @@ const LARGEST: u64 = 4096;
 #[derive(Debug)]
 pub(crate) struct WitnessStore {
     folder: File,
-    path: PathBuf,
 }
 
 impl WitnessStore {
@@ -33,7 +32,7 @@ impl WitnessStore {
         let path = state_folder.join("witnesses");
         DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
         let folder = File::open(&path)?;
-        Ok(Self { folder, path })
+        Ok(Self { folder })
     }
 
     /// Reads what this machine remembers of a vault; `None` if it has never seen it.
@@ -114,6 +113,7 @@ mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
     use vault_core::crypto::aead::Tag;
     use vault_core::crypto::secret::SecretBytes;
     use vault_core::ids::Generation;
@@ -140,9 +140,13 @@ mod tests {
         (dir, store)
     }
 
+    fn store_path(dir: &tempfile::TempDir) -> PathBuf {
+        dir.path().join("state/witnesses")
+    }
+
     #[test]
     fn the_newest_witness_replaces_the_one_before() {
-        let (_dir, store) = store();
+        let (dir, store) = store();
         assert_eq!(store.read(VAULT, &subkeys()).unwrap(), None);
         for generation in [5, 6] {
             let newest = witness(generation);
@@ -154,14 +158,14 @@ mod tests {
             store.read(other, &Subkeys::derive(&SecretBytes::init(|_| ()), other)).unwrap(),
             None
         );
-        let names: Vec<_> = fs::read_dir(&store.path).unwrap().collect();
+        let names: Vec<_> = fs::read_dir(store_path(&dir)).unwrap().collect();
         assert_eq!(names.len(), 1);
     }
 
     #[test]
     fn a_leftover_of_a_killed_writer_does_not_stop_the_next() {
-        let (_dir, store) = store();
-        fs::write(store.path.join(format!("{}.new", file_name(VAULT))), "half").unwrap();
+        let (dir, store) = store();
+        fs::write(store_path(&dir).join(format!("{}.new", file_name(VAULT))), "half").unwrap();
         store.write(VAULT, &witness(1).encode(&subkeys())).unwrap();
         assert_eq!(store.read(VAULT, &subkeys()).unwrap(), Some(witness(1)));
     }
@@ -172,8 +176,8 @@ mod tests {
         let mut flipped = genuine.clone();
         flipped[30] ^= 1;
         for content in [&[][..], b"x", &flipped, &vec![0; 1 << 20]] {
-            let (_dir, store) = store();
-            fs::write(store.path.join(file_name(VAULT)), content).unwrap();
+            let (dir, store) = store();
+            fs::write(store_path(&dir).join(file_name(VAULT)), content).unwrap();
             let error = store.read(VAULT, &subkeys()).unwrap_err();
             assert_eq!(error.kind(), Kind::Rollback);
         }
@@ -182,8 +186,8 @@ mod tests {
             |path| symlink("/dev/zero", path),
             |path| Ok(nix::unistd::mkfifo(&path, Mode::S_IRWXU)?),
         ] {
-            let (_dir, store) = store();
-            plant(store.path.join(file_name(VAULT))).unwrap();
+            let (dir, store) = store();
+            plant(store_path(&dir).join(file_name(VAULT))).unwrap();
             assert!(store.read(VAULT, &subkeys()).is_err());
         }
     }

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod ownership;
+mod promises;
 mod terminal;
 
 use harness::binary::tazpod;

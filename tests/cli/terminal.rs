@@ -205,3 +205,22 @@ fn ctrl_c_within_long_work_leaves_nothing_and_says_so() {
     assert!(seen.contains("status=130") && seen.contains("no vault was made"), "{seen}");
     assert_eq!(folder.run("ls"), "after\nbefore\np\n");
 }
+
+#[test]
+fn init_proposes_what_the_folder_asks_for_and_takes_another_answer() {
+    let folder = Folder::new();
+    folder.run("touch main.tf");
+    for (typed, image, status) in
+        [("vim\r", "", 64), ("\r", "tazpod:k8s", 0), ("base\r", "tazpod:base", 0)]
+    {
+        let mut terminal = Terminal::run(&folder, &watched("tazpod init"));
+        terminal.wait_for("[k8s]: ");
+        terminal.press(typed);
+        let (seen, _) = terminal.end();
+        assert!(seen.contains("since this folder has main.tf"), "{seen}");
+        assert!(seen.contains(&format!("status={status}")) && seen.contains("same"), "{seen}");
+        let written = folder.run("cat .tazpod/config.yaml; rm -rf .tazpod");
+        assert_eq!(written.contains("image:"), status == 0, "{written}");
+        assert!(written.contains(image), "{written}");
+    }
+}

@@ -35,6 +35,7 @@ pub(crate) enum Opening<'a> {
     /// A process inside answers the kernel's requests.
     Served(&'a dyn Served),
     /// The kernel reads the image itself.
+    #[allow(dead_code, reason = "the way of the luks backend, which is not part of this build yet")]
     Mounted(&'a dyn Mounted),
 }
 

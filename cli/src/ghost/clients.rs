@@ -45,7 +45,6 @@ impl PartialEq for Standing {
 /// A client and its session.
 pub(crate) struct Client {
     pub(crate) link: Link,
-    pub(crate) uid: Uid,
     pub(crate) standing: Standing,
     pub(crate) request: SessionRequest,
     pub(crate) terminals: [bool; 3],
@@ -73,17 +72,16 @@ impl Client {
         outer: Option<OwnedFd>,
         request: &SessionRequest,
     ) -> Self {
-        let client = Self::new(link, Uid::effective());
+        let client = Self::new(link);
         Self { request: request.clone(), terminals, outer, streams: Some(streams), ..client }
     }
 
     /// Somebody who knocked and has not said yet what for.
-    pub(crate) fn new(link: Link, uid: Uid) -> Self {
+    pub(crate) fn new(link: Link) -> Self {
         // Without it a client that does not read could stall everybody.
         let _ = link.limit_sending(DEAF);
         Self {
             link,
-            uid,
             standing: Standing::Waiting,
             request: SessionRequest::default(),
             terminals: [false; 3],

@@ -13,7 +13,6 @@ use super::supervisor::{FIRST, Phase, Supervisor};
 use crate::error::{Error, Kind, Result};
 use crate::sys::socket;
 use nix::sys::signal::Signal;
-use nix::unistd::Uid;
 use std::collections::VecDeque;
 use std::fs::Permissions;
 use std::io;
@@ -97,7 +96,7 @@ impl Supervisor {
                 continue;
             }
             let link = Link::new(socket);
-            self.clients.insert(self.door.next, Client::new(link, uid));
+            self.clients.insert(self.door.next, Client::new(link));
             self.door.next = self.door.next.checked_add(1).unwrap_or(FIRST + 1);
         }
     }
@@ -297,10 +296,5 @@ impl Supervisor {
         }
         let locked = Error::interrupted(libc::SIGHUP);
         self.end(Err(locked.into()));
-    }
-
-    /// Whether `uid` is the one for whom the ghost was made.
-    pub(crate) fn is_owner(&self, uid: Uid) -> bool {
-        uid == self.identity.uid
     }
 }

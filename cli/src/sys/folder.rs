@@ -78,11 +78,6 @@ pub(crate) fn make(parent: impl AsFd, name: impl AsRef<Path>, permissions: u32) 
     }
 }
 
-/// Whether an open folder has no entries. Needs the right to read it.
-pub(crate) fn is_empty(folder: &impl AsFd) -> io::Result<bool> {
-    Ok(std::fs::read_dir(path_of(folder))?.next().is_none())
-}
-
 /// Opens or makes the regular file `name` in `parent` for reading and writing, never through a link.
 pub(crate) fn open_file(parent: impl AsFd, name: &str, permissions: u32) -> io::Result<OwnedFd> {
     let flags =

@@ -73,11 +73,6 @@ pub(crate) fn set_dumpable(dumpable: bool) -> io::Result<()> {
     Ok(nix::sys::prctl::set_dumpable(dumpable)?)
 }
 
-/// Sets `no_new_privs`.
-pub(crate) fn set_no_new_privileges() -> io::Result<()> {
-    Ok(nix::sys::prctl::set_no_new_privs()?)
-}
-
 /// Sets the limit of core files to one byte. Zero would still start a piped `core_pattern`.
 pub(crate) fn forbid_core_files() -> io::Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -2,8 +2,7 @@
 
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::OpenptFlags;
-use rustix::termios::{LocalModes, OptionalActions, Termios};
-use std::ffi::CString;
+use rustix::termios::{OptionalActions, Termios};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -16,12 +15,6 @@ pub(crate) struct Modes(Termios);
 /// Whether `fd` is a terminal.
 pub(crate) fn is_terminal(fd: impl AsFd) -> bool {
     rustix::termios::isatty(fd)
-}
-
-/// Opens the controlling terminal.
-pub(crate) fn open_controlling() -> io::Result<OwnedFd> {
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    Ok(rustix::fs::open("/dev/tty", flags, Mode::empty())?)
 }
 
 /// Returns the terminal's modes.
@@ -39,15 +32,6 @@ pub(crate) fn set_raw(fd: impl AsFd, from: &Modes) -> io::Result<()> {
     let mut raw = from.0.clone();
     raw.make_raw();
     Ok(rustix::termios::tcsetattr(fd, OptionalActions::Drain, &raw)?)
-}
-
-/// Hides what is typed; whole lines, with Ctrl-C as a signal. Throws away what was typed before.
-pub(crate) fn set_hidden(fd: impl AsFd, from: &Modes) -> io::Result<()> {
-    let mut hidden = from.0.clone();
-    hidden.local_modes.remove(LocalModes::ECHO | LocalModes::ECHOE | LocalModes::ECHOK);
-    hidden.local_modes.insert(LocalModes::ECHONL | LocalModes::ICANON | LocalModes::ISIG);
-    hidden.input_modes.insert(rustix::termios::InputModes::ICRNL);
-    Ok(rustix::termios::tcsetattr(fd, OptionalActions::Flush, &hidden)?)
 }
 
 /// Returns the terminal's size.
@@ -82,9 +66,4 @@ pub(crate) fn open_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let side = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let terminal = rustix::pty::ioctl_tiocgptpeer(&master, side)?;
     Ok((master, terminal))
-}
-
-/// Returns the path of a terminal's device file.
-pub(crate) fn name(fd: impl AsFd) -> io::Result<CString> {
-    Ok(rustix::termios::ttyname(fd, Vec::new())?)
 }
