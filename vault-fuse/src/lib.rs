@@ -23,4 +23,5 @@ mod session;
 
 pub use mounted::MountError;
 pub use options::{AccessTimes, Options};
+pub use service::{Trouble, TroubleListener};
 pub use session::{Ended, Session, SessionError, StopHandle};

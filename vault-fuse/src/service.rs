@@ -4,8 +4,8 @@ use crate::errno::{errno, is_failure};
 use fuser::Errno;
 use parking_lot::{Condvar, Mutex};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use vault_core::error::{FsError, FsResult};
 use vault_core::fs::Volume;
@@ -22,7 +22,23 @@ pub(crate) struct Service {
     changes: AtomicU64,
     phase: Mutex<Phase>,
     changed: Condvar,
+    listener: OnceLock<TroubleListener>,
+    /// Whether the listener has heard of a failure; one is enough.
+    told: AtomicBool,
 }
+
+/// What an owner should hear of while a vault is served. Programs get an errno for it, which says little.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Trouble<'a> {
+    /// The image or what it lies on failed. Told once in a session.
+    Failed(&'a FsError),
+    /// A bug was met: nothing is served or committed any more.
+    Halted,
+}
+
+/// Who hears of it; called from the thread that met it, so it must be quick.
+pub type TroubleListener = Box<dyn Fn(Trouble<'_>) + Send + Sync>;
 
 /// How far the session has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +59,8 @@ impl Service {
             changes: AtomicU64::new(0),
             phase: Mutex::new(Phase::Serving),
             changed: Condvar::new(),
+            listener: OnceLock::new(),
+            told: AtomicBool::new(false),
         }
     }
 
@@ -57,17 +75,16 @@ impl Service {
         match catch_unwind(AssertUnwindSafe(|| operation(&self.volume))) {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
-                if is_failure(&error) {
-                    report(&error);
+                if is_failure(&error) && !self.told.swap(true, Ordering::AcqRel) {
+                    self.tell(Trouble::Failed(&error));
                 }
                 Err(errno(&error))
             }
             Err(_panic) => {
-                self.halted.store(true, Ordering::Release);
+                if !self.halted.swap(true, Ordering::AcqRel) {
+                    self.tell(Trouble::Halted);
+                }
                 self.advance(Phase::Stopping);
-                log::error!(
-                    "the vault met a bug and is not served any more; its last commit is intact"
-                );
                 Err(Errno::EIO)
             }
         }
@@ -80,6 +97,17 @@ impl Service {
     ) -> Result<T, Errno> {
         self.changes.fetch_add(1, Ordering::Relaxed);
         self.read(operation)
+    }
+
+    /// Sets who hears of trouble; the first one stays.
+    pub(crate) fn on_trouble(&self, listener: TroubleListener) {
+        let _ = self.listener.set(listener);
+    }
+
+    fn tell(&self, trouble: Trouble<'_>) {
+        if let Some(listener) = self.listener.get() {
+            listener(trouble);
+        }
     }
 
     /// Returns whether a panic ended the service.
@@ -139,13 +167,5 @@ impl Service {
             }
         }
         true
-    }
-}
-
-/// Tells the owner what failed: errors of the image or its storage, never a name or content.
-fn report(error: &FsError) {
-    match std::error::Error::source(error) {
-        Some(source) => log::error!("{error}: {source}"),
-        None => log::error!("{error}"),
     }
 }

@@ -3,7 +3,7 @@
 use crate::adapter::Adapter;
 use crate::mounted::{MountError, Mounted};
 use crate::options::Options;
-use crate::service::{Phase, Service};
+use crate::service::{Phase, Service, TroubleListener};
 use fuser::{Config, SessionACL};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -107,6 +107,11 @@ impl Session {
     /// Returns a handle that ends the session from another thread.
     pub fn stop_handle(&self) -> StopHandle {
         StopHandle { service: Arc::clone(&self.service) }
+    }
+
+    /// Sets who hears of failures that programs only see as an errno; the first listener stays.
+    pub fn on_trouble(&self, listener: TroubleListener) {
+        self.service.on_trouble(listener);
     }
 
     /// Serves until the vault is unmounted or [`StopHandle::stop`] is called, and commits before it returns.

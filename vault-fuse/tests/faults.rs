@@ -85,6 +85,9 @@ fn fsync_fails_when_the_storage_does_and_the_vault_turns_read_only() {
         mood.store(broken, Ordering::SeqCst);
         assert_errno(file.sync_all(), Errno::EIO);
         assert_errno(fs::create_dir(vault.path("more")), Errno::EROFS);
+        // The owner hears of it once.
+        let heard = vault.heard.lock().expect("no panic").clone();
+        assert!(heard.len() == 1 && heard[0].starts_with("Failed(Io("), "{heard:?}");
         drop(file);
         // What was durable can still be read, and saved.
         assert!(fs::read(vault.path("kept")).expect("read") == noise(500_000, 8));
@@ -111,6 +114,7 @@ fn a_bug_ends_all_service_and_commits_nothing_more() {
     assert_errno(fs::read(vault.path("kept")), Errno::EIO);
     // The session ends by itself; no request is answered from the broken state.
     assert!(matches!(vault.wait(), Err(SessionError::Halted)));
+    assert_eq!(*vault.heard.lock().expect("no panic"), ["Halted"]);
     vault.mount();
     assert!(fs::read(vault.path("kept")).expect("read") == noise(500_000, 8));
     assert!(

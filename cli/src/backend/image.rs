@@ -32,7 +32,7 @@ use vault_core::ids::{Generation, SlotIndex, UNIT_U64};
 use vault_core::keyslot::{Credential, KdfCost, KdfLimits, NewSlot, SlotLabel, SlotPorts};
 use vault_core::ports::{SystemClock, SystemEntropy};
 use vault_core::vault::{Locked, UnlockOptions, Unlocked, Vault};
-use vault_fuse::{Options, Session};
+use vault_fuse::{Options, Session, Trouble};
 
 /// Bytes of the largest single read or write, as vault-fuse serves them.
 const LARGEST_REQUEST: u32 = 1 << 20;
@@ -315,6 +315,10 @@ impl<'a> Server<'a> {
             // A supervisor that is gone takes us with it.
             let _ = listener.lock().send(&FromServer::Witness(newest.encode(&keys)), &[]);
         }));
+        let troubled = Arc::clone(&voice);
+        session.on_trouble(Box::new(move |trouble| {
+            let _ = troubled.lock().send(&told(&trouble), &[]);
+        }));
         say(&FromServer::Witness(volume.anchor().encode(&opening.keys)));
         let notices = opening.notices(request.create.is_some());
         if !say(&FromServer::Opened { vault: opening.id.clone(), notices, weaknesses }) {
@@ -471,6 +475,25 @@ fn remembered(
         // It is judged later, and an empty one is none that verifies.
         Err(_) => Ok(Some(Vec::new())),
     }
+}
+
+/// Says what programs only see as an errno.
+fn told(trouble: &Trouble<'_>) -> FromServer {
+    let (what, hint) = match trouble {
+        Trouble::Failed(error) => {
+            let cause = std::error::Error::source(error);
+            let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
+            (
+                format!("the vault failed: {error}{cause}"),
+                "what was saved before is safe; end the ghost, then 'tazpod vault check' tells more",
+            )
+        }
+        _ => (
+            "the vault's server met a bug and stops".to_owned(),
+            "the vault opens again as its last commit left it",
+        ),
+    };
+    FromServer::Trouble(what, hint.to_owned())
 }
 
 fn weakness(landlock: Landlock) -> Option<String> {

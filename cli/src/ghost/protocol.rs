@@ -438,6 +438,8 @@ pub(crate) enum FromServer {
     Proved(bool),
     /// The newest state, to be kept outside the image.
     Witness(Vec<u8>),
+    /// Something failed that programs only see as an errno: what, and what to do.
+    Trouble(String, String),
     /// The vault is closed, everything is on the disk.
     Closed,
     /// The server cannot go on.

@@ -400,6 +400,7 @@ impl Supervisor {
             }
             FromServer::Proved(proved) => self.proved(proved),
             FromServer::Witness(bytes) => self.witness.pending = Some(bytes),
+            FromServer::Trouble(what, hint) => self.warn(&what, &hint),
             FromServer::Closed => self.closed = true,
             FromServer::Failed(failure) => self.end(Err(failure)),
             // Out of order: the server is not what it was.

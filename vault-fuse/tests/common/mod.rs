@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -30,6 +30,8 @@ pub(crate) struct Vault {
     dir: TempDir,
     served: Option<Served>,
     pub(crate) options: Options,
+    /// Every trouble that a session told of.
+    pub(crate) heard: Arc<Mutex<Vec<String>>>,
 }
 
 struct Served {
@@ -53,7 +55,8 @@ impl Vault {
         let dir =
             tempfile::Builder::new().prefix("tazpod-fuse-").tempdir().expect("a scratch folder");
         fs::create_dir(dir.path().join("mnt")).expect("a mount point");
-        let mut vault = Self { dir, served: None, options: Options::default() };
+        let mut vault =
+            Self { dir, served: None, options: Options::default(), heard: Arc::default() };
         let device = FileDevice::create_new(&vault.image()).expect("a new image");
         Volume::format(&setup(Arc::new(device)), bytes / 4096, (0, 0)).expect("an empty vault");
         vault.mount();
@@ -107,6 +110,10 @@ impl Vault {
 
     fn serve(&mut self, volume: Arc<Volume>) {
         let session = Session::mount(volume, &self.root(), &self.options).expect("it mounts");
+        let heard = Arc::clone(&self.heard);
+        session.on_trouble(Box::new(move |trouble| {
+            heard.lock().expect("no panic").push(format!("{trouble:?}"));
+        }));
         let stop = session.stop_handle();
         self.served = Some(Served { stop, thread: thread::spawn(move || session.run()) });
     }
