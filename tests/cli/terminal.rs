@@ -38,6 +38,17 @@ impl Terminal {
         }
     }
 
+    /// Reads the screen until `text` is there once more after what was seen last.
+    fn wait_for_again(&mut self, text: &str) {
+        let times = self.seen.matches(text).count() + 1;
+        let mut bytes = [0; 4096];
+        while self.seen.matches(text).count() < times {
+            let count = self.screen.read(&mut bytes).unwrap();
+            assert!(count > 0, "ended without another {text:?}: {:?}", self.seen);
+            self.seen += &String::from_utf8_lossy(&bytes[..count]);
+        }
+    }
+
     fn press(&mut self, keys: &str) {
         // The program reads the terminal only after it has set it up, which the question shows.
         std::thread::sleep(Duration::from_millis(50));
@@ -223,4 +234,32 @@ fn init_proposes_what_the_folder_asks_for_and_takes_another_answer() {
         assert_eq!(written.contains("image:"), status == 0, "{written}");
         assert!(written.contains(image), "{written}");
     }
+}
+
+#[test]
+fn ctrl_c_at_the_prompt_of_pull_leaves_no_vault_and_no_ghost() {
+    let folder = Folder::new();
+    let mut terminal = Terminal::run(&folder, &watched("tazpod pull"));
+    terminal.wait_for("assphrase");
+    terminal.press("half\x03");
+    let (seen, _) = terminal.end();
+    assert!(seen.contains("status=130") && seen.contains("same"), "{seen}");
+    assert!(!seen.contains("half"), "{seen}");
+    assert_eq!(folder.run("ls -A .tazpod/vault; ls -A ../home/secrets"), "");
+    assert_eq!(folder.run("tazpod lock"), "No ghost of this project is open.\n");
+}
+
+#[test]
+fn a_wrong_passphrase_may_be_typed_again() {
+    let folder = Folder::new();
+    let make = "umask 077; echo one > p
+        tazpod -q vault create --passphrase-file p --kdf-memory 64M --kdf-time 1";
+    assert!(folder.run(make).starts_with("made"));
+    let mut terminal = Terminal::run(&folder, &watched("tazpod -q pull -- echo inside"));
+    terminal.wait_for("assphrase of");
+    terminal.press("two\r");
+    terminal.wait_for_again("assphrase of");
+    terminal.press("one\r");
+    let (seen, _) = terminal.end();
+    assert!(seen.contains("inside") && seen.contains("status=0"), "{seen}");
 }
