@@ -9,18 +9,15 @@ use crate::ghost::plan::{self, Found, VaultPlan, Way};
 use crate::ghost::protocol::{CredentialKind, NewVault, Raw, Request, VaultRequest};
 use crate::ghost::shell::{self, Filtered};
 use crate::ghost::{open, protocol};
+use crate::image::create::DEFAULT_SIZE;
 use crate::image::{self, credential};
 use crate::project::{Project, scaffold};
 use crate::ui::secret::{self, PassphraseSource};
-use crate::units::ByteSize;
 use nix::unistd::Uid;
 use std::io::ErrorKind;
 use std::path::Path;
 use vault_core::format::magic::ImageFormat;
 use zeroize::Zeroizing;
-
-/// Size that a new vault may grow to.
-const DEFAULT_SIZE: ByteSize = ByteSize(512 << 20);
 
 /// Opens the vault in a ghost, or joins the one that is open.
 pub(crate) fn run(app: &App, args: &PullArgs) -> Result<u8> {
