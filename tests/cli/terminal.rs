@@ -263,3 +263,21 @@ fn a_wrong_passphrase_may_be_typed_again() {
     let (seen, _) = terminal.end();
     assert!(seen.contains("inside") && seen.contains("status=0"), "{seen}");
 }
+
+/// A relay that was told to end by a signal lost what a short command had said before it was ready;
+/// and a pty that hung up while more than the relay's buffer was left lost the rest.
+#[test]
+fn all_that_a_command_says_arrives_however_short_or_long_it_is() {
+    let folder = Folder::new();
+    let make = "umask 077; echo one > p
+        tazpod -q vault create --passphrase-file p --kdf-memory 64M --kdf-time 1";
+    assert!(folder.run(make).starts_with("made"));
+    let pull = "tazpod -q pull --passphrase-file p --";
+    for round in 0..20 {
+        let (seen, status) = Terminal::run(&folder, &format!("{pull} echo inside")).end();
+        assert!(seen.contains("inside") && status == 0, "round {round}: {seen:?} {status}");
+    }
+    let (seen, status) = Terminal::run(&folder, &format!("{pull} seq 60000")).end();
+    let lines: Vec<_> = seen.lines().filter(|line| line.parse::<u32>().is_ok()).collect();
+    assert_eq!((lines.len(), lines.last(), status), (60_000, Some(&"60000"), 0));
+}

@@ -212,8 +212,10 @@ impl Client {
     /// Lets the agent end, after it has shown what is left.
     pub(crate) fn release_agent(&mut self) {
         if let Some(agent) = &mut self.agent {
-            // One that asks does not look at its link; one that relays ends by either.
-            if agent.link.take().is_some() {
+            // One that asks does not look at its link. One that relays, or is about to, ends by its
+            // link alone: a signal could come before it is ready for it and lose a short command's
+            // whole output.
+            if agent.link.take().is_some() && self.master.is_none() {
                 let _ = signals::send(agent.pid, Signal::SIGTERM);
             }
             self.deadline = Some(Instant::now() + DRAIN);

@@ -80,16 +80,19 @@ fn relay(link: &mut Link, terminal: &File, master: &OwnedFd) -> io::Result<()> {
             flags.set(PollFlags::POLLOUT, open && !output.is_empty());
             flags
         };
-        // A closed side is left out: it would report its hang-up for ever.
+        // Left out is a closed side, and one that is waited for in neither way: either would report
+        // its hang-up for ever.
+        let from_terminal = wants(terminal_open, &typed, &shown);
+        let from_master = wants(master_open, &shown, &typed);
         let mut fds = vec![
             PollFd::new(ending.as_fd(), PollFlags::POLLIN),
             PollFd::new(link.as_fd(), PollFlags::POLLIN),
         ];
-        if terminal_open {
-            fds.push(PollFd::new(terminal.as_fd(), wants(true, &typed, &shown)));
+        if !from_terminal.is_empty() {
+            fds.push(PollFd::new(terminal.as_fd(), from_terminal));
         }
-        if master_open {
-            fds.push(PollFd::new(master.as_fd(), wants(true, &shown, &typed)));
+        if !from_master.is_empty() {
+            fds.push(PollFd::new(master.as_fd(), from_master));
         }
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
@@ -99,11 +102,15 @@ fn relay(link: &mut Link, terminal: &File, master: &OwnedFd) -> io::Result<()> {
             fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty())).collect();
         let finish = ready.iter().take(2).any(|flags| !flags.is_empty());
         let mut rest = ready.iter().skip(2);
-        if terminal_open && let Some(flags) = rest.next() {
-            terminal_open = serve(terminal, *flags, &mut typed, &mut shown)?;
+        if !from_terminal.is_empty()
+            && let Some(flags) = rest.next()
+        {
+            terminal_open = serve(terminal, from_terminal, *flags, &mut typed, &mut shown)?;
         }
-        if master_open && let Some(flags) = rest.next() {
-            master_open = serve(master, *flags, &mut shown, &mut typed)?;
+        if !from_master.is_empty()
+            && let Some(flags) = rest.next()
+        {
+            master_open = serve(master, from_master, *flags, &mut shown, &mut typed)?;
         }
         if finish {
             if master_open && terminal_open {
@@ -116,9 +123,11 @@ fn relay(link: &mut Link, terminal: &File, master: &OwnedFd) -> io::Result<()> {
     }
 }
 
-/// Reads from and writes to one side as it is ready; false when that side is gone.
+/// Reads from and writes to one side as it is ready; false when that side is gone and all that it
+/// held was read. A pty hangs up while its last output still waits to be read.
 fn serve(
     side: &impl AsFd,
+    wanted: PollFlags,
     flags: PollFlags,
     input: &mut Pending,
     output: &mut Pending,
@@ -129,7 +138,8 @@ fn serve(
     if flags.contains(PollFlags::POLLIN) {
         return input.read_from(side);
     }
-    Ok(!flags.intersects(PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL))
+    let gone = flags.intersects(PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL);
+    Ok(!(gone && wanted.contains(PollFlags::POLLIN)))
 }
 
 /// Shows what the ended session left in its pty, as long as the terminal takes it.
