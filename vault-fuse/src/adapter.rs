@@ -2,17 +2,17 @@
 //!
 //! The kernel is told that it may remember everything for as long as it likes, since nobody else changes the vault. It
 //! checks permissions itself (`default_permissions`), keeps file locks itself, and opens and closes files without
-//! asking. What is left to decide here is said beside the method concerned.
+//! asking. Requests without a method here (`access`, `poll`, `bmap`, file locks, `copy_file_range`) are answered ENOSYS by
+//! fuser, after which the kernel does by itself what they ask for. What is left to decide here is said beside the method concerned.
 
 use crate::convert;
 use crate::lookups::Lookups;
 use crate::options::{AccessTimes, MAX_IO, Options};
 use crate::service::Service;
 use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, Generation,
-    INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags,
-    PollNotifier, RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll,
+    BsdFileFlags, Errno, FileHandle, Filesystem, Generation, INodeNo, InitFlags, IoctlFlags,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use std::ffi::OsStr;
@@ -565,14 +565,6 @@ impl Filesystem for Adapter {
         );
     }
 
-    fn access(&self, _request: &Request, _inode: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
-        reply.error(Errno::ENOSYS);
-    }
-
-    fn bmap(&self, _request: &Request, _inode: INodeNo, _size: u32, _index: u64, reply: ReplyBmap) {
-        reply.error(Errno::ENOSYS);
-    }
-
     fn ioctl(
         &self,
         _request: &Request,
@@ -585,19 +577,6 @@ impl Filesystem for Adapter {
         reply: ReplyIoctl,
     ) {
         reply.error(Errno::ENOTTY);
-    }
-
-    fn poll(
-        &self,
-        _request: &Request,
-        _inode: INodeNo,
-        _handle: FileHandle,
-        _notifier: PollNotifier,
-        _events: PollEvents,
-        _flags: PollFlags,
-        reply: ReplyPoll,
-    ) {
-        reply.error(Errno::ENOSYS);
     }
 
     fn fallocate(
@@ -630,23 +609,6 @@ impl Filesystem for Adapter {
         _offset: i64,
         _whence: i32,
         reply: ReplyLseek,
-    ) {
-        reply.error(Errno::ENOSYS);
-    }
-
-    /// Leaves copying to the kernel, which goes through its cache: no data would be shared here either.
-    fn copy_file_range(
-        &self,
-        _request: &Request,
-        _inode_in: INodeNo,
-        _handle_in: FileHandle,
-        _offset_in: u64,
-        _inode_out: INodeNo,
-        _handle_out: FileHandle,
-        _offset_out: u64,
-        _length: u64,
-        _flags: CopyFileRangeFlags,
-        reply: ReplyWrite,
     ) {
         reply.error(Errno::ENOSYS);
     }
