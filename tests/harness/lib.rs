@@ -1,3 +1,7 @@
 //! Helpers that the outside tests share: throwaway vaults, processes, attacks.
 
 pub mod binary;
+#[cfg(feature = "root")]
+pub mod process;
+#[cfg(feature = "root")]
+pub mod stage;

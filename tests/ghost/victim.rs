@@ -1,0 +1,124 @@
+//! Ghosts to attack: ours, and the plain ones that show that an attack works.
+
+use harness::process::{Pid, alive, companions, family, is_outside};
+use harness::stage::{OWNER, Stage, User, within};
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+/// Lives in the vault: its token is in a file, an open descriptor, its working folder, its environment and its memory.
+pub(crate) const INHABITANT: &str = r#"
+cd "$HOME/secrets" || exit 1
+token=ghosttoken-$(od -An -tx1 -N16 /dev/urandom | tr -d ' \n')
+echo "$token" >marker || exit 1
+exec 9<marker
+export GHOST_TOKEN="$token"
+echo "token $token"
+sleep 600 &
+cat
+kill $!
+"#;
+
+/// An inhabited ghost. Dropping it ends it.
+pub(crate) struct Ghost {
+    child: Child,
+    pub(crate) screen: BufReader<ChildStdout>,
+    pub(crate) token: String,
+    /// Everybody in it, the processes that hold it from outside included.
+    pub(crate) members: BTreeSet<Pid>,
+}
+
+impl Ghost {
+    /// Starts what `command` says and waits for the inhabitant's token.
+    pub(crate) fn inhabit(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut screen = BufReader::new(child.stdout.take().unwrap());
+        let mut seen = String::new();
+        let token = loop {
+            let mut line = String::new();
+            assert!(screen.read_line(&mut line).unwrap() > 0, "the ghost ended early: {seen}");
+            if let Some(token) = line.trim_end().strip_prefix("token ") {
+                break token.to_owned();
+            }
+            seen += &line;
+        };
+        let mut ghost = Self { child, screen, token, members: BTreeSet::new() };
+        // `sleep` is started after the token is printed.
+        assert!(within(10, || {
+            ghost.members = everybody(ghost.child.id());
+            ghost.members.iter().any(|pid| harness::process::name(*pid) == "sleep")
+        }));
+        ghost
+    }
+
+    pub(crate) fn id(&self) -> Pid {
+        self.child.id()
+    }
+
+    /// Those who live in a PID namespace of the ghost's own.
+    pub(crate) fn inside(&self) -> impl Iterator<Item = Pid> + '_ {
+        self.members.iter().copied().filter(|pid| !is_outside(*pid))
+    }
+
+    /// Ends the inhabitant by closing its input, and waits for the ghost.
+    pub(crate) fn end(mut self) -> std::process::ExitStatus {
+        drop(self.child.stdin.take());
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Ghost {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        // The members are this test's own processes; one that is left by then has been asked to end already.
+        if !within(10, || !self.members.iter().any(|pid| alive(*pid))) {
+            for pid in self.members.iter().rev().filter(|pid| alive(**pid)) {
+                let pid = nix::unistd::Pid::from_raw(i32::try_from(*pid).unwrap());
+                nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).ok();
+            }
+        }
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn everybody(pid: Pid) -> BTreeSet<Pid> {
+    let mut found = family(pid);
+    let inside: Vec<Pid> = found.iter().copied().filter(|one| !is_outside(*one)).collect();
+    found.extend(inside.into_iter().flat_map(companions));
+    found
+}
+
+/// The usual way: root makes a mount namespace, mounts, gives up root, starts a shell.
+pub(crate) fn plain(stage: &Stage) -> Ghost {
+    Ghost::inhabit(plain_command(stage, OWNER, INHABITANT))
+}
+
+/// The same with any program for the shell.
+pub(crate) fn plain_command(stage: &Stage, user: User, script: &str) -> Command {
+    let User { name, id } = user;
+    let setup = format!(
+        "mount -t tmpfs -o uid={id},gid={id},mode=0700 plain {secrets} && \
+         exec setpriv --reuid {name} --regid {name} --clear-groups sh -c '{script}'",
+        secrets = user.secrets().display(),
+        script = script.replace('\'', r"'\''"),
+    );
+    let mut command = stage.command(harness::stage::ROOT, "unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", &setup]);
+    command.env("HOME", user.home()).current_dir(user.project());
+    command
+}
+
+/// The usual way without root: the user's own user namespace.
+pub(crate) fn plain_rootless(stage: &Stage) -> Ghost {
+    let script = format!("mount -t tmpfs plain {} && {INHABITANT}", OWNER.secrets().display());
+    let mut command = stage.command(OWNER, "unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]);
+    Ghost::inhabit(command)
+}
+
+/// Where the inhabitant's file is, seen from inside.
+pub(crate) fn vault() -> &'static Path {
+    Path::new("/srv/home/tzowner/secrets")
+}
