@@ -158,11 +158,12 @@ fn accounts(dir: &Path) -> std::io::Result<()> {
         }
         for user in [OWNER, STRANGER] {
             let (User { name: user_name, id }, home) = (user, user.home());
-            text.push_str(&match name {
+            let line = match name {
                 "passwd" => format!("{user_name}:x:{id}:{id}::{}:/bin/bash\n", home.display()),
                 "group" => format!("{user_name}:x:{id}:\n"),
                 _ => format!("{user_name}:*:19000:0:99999:7:::\n"),
-            });
+            };
+            text += &line;
         }
         fs::write(dir.join(name), text)?;
         fs::set_permissions(dir.join(name), fs::metadata(&original)?.permissions())?;

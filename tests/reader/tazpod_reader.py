@@ -11,6 +11,7 @@ with --witness, and an older generation accepted with --accept-generation N. Exi
 """
 
 import argparse
+import errno
 import hashlib
 import os
 import stat
@@ -187,9 +188,18 @@ class Extraction:
             os.chmod(where, inode.mode & 0o7777)
         for name, value in inode.xattrs.items():
             if self.privileged or name.startswith((b"user.", b"system.")):
-                os.setxattr(where, name, value, follow_symlinks=False)
+                self.set_attribute(where, name, value)
         atime, mtime = (inode.times[i] * 10**9 + inode.nanos[i] for i in (0, 1))
         os.utime(where, ns=(atime, mtime), follow_symlinks=False)
+
+    def set_attribute(self, where, name, value):
+        """Few file systems take attributes as large as a vault does: what does not fit is named, the rest goes on."""
+        try:
+            os.setxattr(where, name, value, follow_symlinks=False)
+        except OSError as problem:
+            if problem.errno not in (errno.ENOSPC, errno.E2BIG, errno.ENOTSUP):
+                raise
+            print(f"warning: {escape(where)}: attribute {escape(name)} left out: {problem.strerror}", file=sys.stderr)
 
 
 if __name__ == "__main__":
