@@ -162,37 +162,43 @@ fn written_between(
     found
 }
 
-/// Whatever byte of a closed image changes, the reader refuses, or the byte was in free space and nothing differs.
+/// Whatever byte of a closed image changes, the reader refuses, or the byte was in free space and nothing differs. The witness
+/// matters: without one, an image whose newest superblock is destroyed cannot be told from an older one.
 #[test]
 fn a_flipped_byte_changes_nothing_or_is_refused() {
     let dir = TempDir::new().unwrap();
     let image = image(&dir, 14);
     let (volume, _) = image.open();
     let creator = Creator { uid: 0, gid: 0, umask: 0 };
-    for number in 0..40 {
+    for number in 0..12 {
         let file =
             content::file(&volume, InodeNo(1), format!("file-{number}").as_bytes(), &creator);
         volume
-            .write(file, 0, &vec![number; 1000 * usize::from(number)], WriteOrigin::Direct, false)
+            .write(file, 0, &vec![number; 3000 * usize::from(number)], WriteOrigin::Direct, false)
             .unwrap();
     }
     volume.close().unwrap();
+    let witness = dir.path().join("witness");
+    let anchor = volume.anchor();
     drop(volume);
+    fs::write(&witness, anchor.encode(image.unlock().subkeys())).unwrap();
+    let words = ["list", "--witness", witness.to_str().unwrap()];
     let original = fs::read(image.path()).unwrap();
-    let expected = read(image.path(), &["list"]);
+    let expected = read(image.path(), &words);
     let (mut refused, mut same) = (0, 0);
     for unit in 0..original.len() / 4096 {
         let bytes = &original[unit * 4096..][..4096];
-        if unit >= 16 && bytes.iter().all(|byte| *byte == 0) {
+        if bytes.iter().all(|byte| *byte == 0) {
             continue;
         }
         let mut changed = original.clone();
         changed[unit * 4096 + (unit * 577) % 4096] ^= 0x10;
         fs::write(image.path(), changed).unwrap();
-        if reader(image.path(), &["check"]).status.success() {
+        let output = reader(image.path(), &words);
+        if output.status.success() {
             assert_eq!(
-                expected,
-                read(image.path(), &["list"]),
+                expected.as_bytes(),
+                output.stdout,
                 "a byte of unit {unit} changed the content"
             );
             same += 1;
@@ -200,5 +206,5 @@ fn a_flipped_byte_changes_nothing_or_is_refused() {
             refused += 1;
         }
     }
-    assert!(refused > 100, "{refused} refused, {same} unused");
+    assert!(refused > 30, "{refused} refused, {same} unused");
 }
