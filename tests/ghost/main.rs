@@ -5,5 +5,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod attack;
+mod kills;
+mod leftovers;
+mod mounts;
 mod reading;
+mod screen;
+mod terminal;
 mod victim;

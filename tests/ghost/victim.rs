@@ -3,9 +3,9 @@
 use harness::process::{Pid, alive, companions, family, is_outside};
 use harness::stage::{OWNER, Stage, User, within};
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// Lives in the vault: its token is in a file, an open descriptor, its working folder, its environment and its memory.
 pub(crate) const INHABITANT: &str = r#"
@@ -23,7 +23,6 @@ kill $!
 /// An inhabited ghost. Dropping it ends it.
 pub(crate) struct Ghost {
     child: Child,
-    pub(crate) screen: BufReader<ChildStdout>,
     pub(crate) token: String,
     /// Everybody in it, the processes that hold it from outside included.
     pub(crate) members: BTreeSet<Pid>,
@@ -43,7 +42,7 @@ impl Ghost {
             }
             seen += &line;
         };
-        let mut ghost = Self { child, screen, token, members: BTreeSet::new() };
+        let mut ghost = Self { child, token, members: BTreeSet::new() };
         // `sleep` is started after the token is printed.
         assert!(within(10, || {
             ghost.members = everybody(ghost.child.id());
@@ -52,13 +51,20 @@ impl Ghost {
         ghost
     }
 
-    pub(crate) fn id(&self) -> Pid {
-        self.child.id()
-    }
-
     /// Those who live in a PID namespace of the ghost's own.
     pub(crate) fn inside(&self) -> impl Iterator<Item = Pid> + '_ {
         self.members.iter().copied().filter(|pid| !is_outside(*pid))
+    }
+
+    /// Writes a line to the inhabitant.
+    pub(crate) fn tell(&mut self, line: &str) {
+        let input = self.child.stdin.as_mut().unwrap();
+        writeln!(input, "{line}").unwrap();
+    }
+
+    /// The process that was started.
+    pub(crate) fn id(&self) -> Pid {
+        self.child.id()
     }
 
     /// Ends the inhabitant by closing its input, and waits for the ghost.
@@ -88,6 +94,11 @@ fn everybody(pid: Pid) -> BTreeSet<Pid> {
     let inside: Vec<Pid> = found.iter().copied().filter(|one| !is_outside(*one)).collect();
     found.extend(inside.into_iter().flat_map(companions));
     found
+}
+
+/// The inhabitant, doing something else as well before it waits.
+pub(crate) fn inhabitant_that(does: &str) -> String {
+    INHABITANT.replace("\ncat\n", &format!("\n{does}\ncat\n"))
 }
 
 /// The usual way: root makes a mount namespace, mounts, gives up root, starts a shell.
@@ -121,4 +132,45 @@ pub(crate) fn plain_rootless(stage: &Stage) -> Ghost {
 /// Where the inhabitant's file is, seen from inside.
 pub(crate) fn vault() -> &'static Path {
     Path::new("/srv/home/tzowner/secrets")
+}
+
+/// Who starts a ghost of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// The vault's owner, by the one sudo rule that it takes.
+    Sudo,
+    /// The vault's owner without root.
+    Rootless,
+}
+
+/// The options that every pull of these tests has, and a command for the shell.
+pub(crate) fn pull_command(stage: &Stage, start: Start, script: &str) -> Command {
+    let passphrase = OWNER.project().join("passphrase");
+    let mut command = pull(stage, start);
+    command.arg("--passphrase-file").arg(passphrase).args(["--", "sh", "-c", script]);
+    command
+}
+
+/// `tazpod pull` without a credential.
+pub(crate) fn pull(stage: &Stage, start: Start) -> Command {
+    let tazpod = stage.program("tazpod");
+    let passphrase = OWNER.project().join("passphrase");
+    if !passphrase.exists() {
+        std::fs::write(&passphrase, "correct horse battery staple\n").unwrap();
+        std::os::unix::fs::chown(&passphrase, Some(OWNER.id), Some(OWNER.id)).unwrap();
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&passphrase, private).unwrap();
+        stage.allow_sudo(OWNER, &format!("{} internal-ghost", tazpod.display()));
+    }
+    let mut command = stage.command(OWNER, tazpod);
+    command.args(["pull", "--backend", "fuse", "--kdf-memory", "64M", "--kdf-time", "1"]);
+    if start == Start::Rootless {
+        command.arg("--rootless");
+    }
+    command
+}
+
+/// Our ghost, inhabited.
+pub(crate) fn ours(stage: &Stage, start: Start) -> Ghost {
+    Ghost::inhabit(pull_command(stage, start, INHABITANT))
 }
