@@ -57,6 +57,8 @@ impl Screen {
 
     /// Types.
     pub(crate) fn press(&mut self, keys: &str) {
+        // A program that has just asked may still be setting the terminal up, and drops what was typed before.
+        std::thread::sleep(std::time::Duration::from_millis(300));
         self.keyboard.as_mut().unwrap().write_all(keys.as_bytes()).unwrap();
     }
 

@@ -16,8 +16,9 @@ exec 9<marker
 export GHOST_TOKEN="$token"
 echo "token $token"
 sleep 600 &
+own=$!
 cat
-kill $!
+kill $own
 "#;
 
 /// An inhabited ghost. Dropping it ends it.
@@ -70,6 +71,8 @@ impl Ghost {
     /// Ends the inhabitant by closing its input, and waits for the ghost.
     pub(crate) fn end(mut self) -> std::process::ExitStatus {
         drop(self.child.stdin.take());
+        // Whoever stays behind now does so for the test to see.
+        self.members.clear();
         self.child.wait().unwrap()
     }
 }

@@ -64,13 +64,13 @@ pub fn is_outside(pid: Pid) -> bool {
     namespace(pid, "pid") == namespace(std::process::id(), "pid")
 }
 
-/// The processes that mention `text` on their command line.
+/// The processes whose command line is exactly `text`.
 pub fn running(text: &str) -> BTreeSet<Pid> {
-    let mentions = |pid: &Pid| {
+    let runs = |pid: &Pid| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).replace('\0', " ").contains(text)
+        String::from_utf8_lossy(&line).replace('\0', " ").trim_end() == text
     };
-    all().into_iter().filter(mentions).filter(|pid| alive(*pid)).collect()
+    all().into_iter().filter(runs).filter(|pid| alive(*pid)).collect()
 }
 
 /// The writable memory of a process, as `START-END` in hexadecimal: what an attacker would have to guess.
