@@ -35,8 +35,7 @@ fn kill_of_any_process_of_a_sudo_ghost_leaves_nothing() {
     let mut index = 0;
     while index < count {
         let child = project.start("sleep 100; exit 1");
-        let mut processes = project.processes();
-        processes.sort_unstable();
+        let processes = project.whole(8);
         count = processes.len();
         kill(processes[index], "KILL");
         let output = finish(child);

@@ -165,6 +165,15 @@ impl Project {
         Path::new("/run/tazpod/0").join(name).join("socket")
     }
 
+    /// Waits until the ghost has at least `count` processes, and returns all of them in order: what a
+    /// shell was told to start may not be there yet when the shell is.
+    pub(crate) fn whole(&self, count: usize) -> Vec<i32> {
+        wait_until("the ghost is whole", || self.processes().len() >= count);
+        let mut processes = self.processes();
+        processes.sort_unstable();
+        processes
+    }
+
     /// Every process that belongs to a ghost of this project: its command line names the folder,
     /// or it is a child of one whose does.
     pub(crate) fn processes(&self) -> Vec<i32> {

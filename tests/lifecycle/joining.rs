@@ -70,7 +70,8 @@ fn wrong_passphrases_close_the_door_for_a_while() {
 #[test]
 fn lock_names_programs_and_ends_the_ghost_when_forced() {
     let project = Project::with_vault();
-    let first = project.start("sleep 4712");
+    let first = project.start("sleep 4712; exit 1");
+    project.whole(6);
     let asked = project.tazpod(&["lock"]).output().unwrap();
     assert_eq!(asked.status.code(), Some(75), "{asked:?}");
     assert!(String::from_utf8_lossy(&asked.stderr).contains("sleep "), "{asked:?}");

@@ -53,8 +53,7 @@ fn each_process_of_an_open_ghost_can_be_killed() {
     let mut last = 0;
     for index in 0..6 {
         let child = project.start("sleep 100; exit 1");
-        let mut processes = project.processes();
-        processes.sort_unstable();
+        let processes = project.whole(6);
         last = processes.len();
         let Some(victim) = processes.get(index) else { continue };
         kill(*victim, "KILL");
