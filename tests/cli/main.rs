@@ -150,3 +150,21 @@ fn the_comparison_sees_every_difference() {
         assert!(!matches(expected, actual), "{expected:?} {actual:?}");
     }
 }
+
+/// Two pulls at once used to fail one of them with "try again in a moment".
+#[test]
+fn two_pulls_at_once_share_one_ghost() {
+    let folder = Folder::new();
+    let make = "umask 077; echo one > p
+        tazpod -q vault create --passphrase-file p --kdf-memory 64M --kdf-time 1";
+    assert!(folder.run(make).starts_with("made"));
+    for _ in 0..5 {
+        // Whoever opens the ghost ends the other's session with it, after both have spoken.
+        let both = "tazpod -q pull --passphrase-file p -- sh -c 'echo first; sleep 1' & \
+            tazpod -q pull --passphrase-file p -- sh -c 'echo second; sleep 1'; wait $!; true";
+        let said = folder.run(both);
+        let mut lines: Vec<_> = said.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["first", "second"]);
+    }
+}

@@ -4,9 +4,11 @@ use crate::app::App;
 use crate::args::ghost::PullArgs;
 use crate::caller::Caller;
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::ghost::plan::{self, Found, VaultPlan, Way};
-use crate::ghost::protocol::{CredentialKind, NewVault, Raw, Request, VaultRequest};
+use crate::ghost::protocol::{
+    CredentialKind, NewVault, Raw, Request, SessionRequest, VaultRequest,
+};
 use crate::ghost::shell::{self, Filtered};
 use crate::ghost::{open, protocol};
 use crate::image::create::DEFAULT_SIZE;
@@ -16,8 +18,15 @@ use crate::ui::secret::{self, PassphraseSource};
 use nix::unistd::Uid;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::{Duration, Instant};
 use vault_core::format::magic::ImageFormat;
 use zeroize::Zeroizing;
+
+/// How long a ghost that is opening or closing is waited for, and between two looks at it.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(100);
+/// How often a ghost that another pull took away is tried for again.
+const ROUNDS: usize = 5;
 
 /// Opens the vault in a ghost, or joins the one that is open.
 pub(crate) fn run(app: &App, args: &PullArgs) -> Result<u8> {
@@ -26,56 +35,106 @@ pub(crate) fn run(app: &App, args: &PullArgs) -> Result<u8> {
     let config = app.config(&project)?;
     let environment = shell::filter(std::env::vars_os(), config.ghost_pass(), shell::is_socket);
     let session = open::session(&args.command, environment.kept.clone(), caller.uid);
-    if let Some(link) = open::find(&caller, project.root()) {
-        let secret = given(app, args)?;
-        return open::join(link, session, kind(args), args.credential.slot, &secret, &app.ui);
-    }
-    let image = config.vault_file(&project);
-    let shown = project.shown(&image).to_string();
-    let plan = plan::vault(args.backend, config.backend(), look(&image, &shown)?, &shown)?;
-    if let Some(notice) = plan.notice {
-        app.ui.notice(notice);
-    }
-    if plan.create {
-        let _rights = caller.act()?;
-        scaffold::vault_folder(&project, &image)?;
-    }
-    let vault = vault_request(args, &config, &plan, &image, shown);
-    let way = plan::way(Uid::effective().is_root(), args.rootless, open::sudo());
-    let secret = given(app, args)?;
-    let terminals = open::terminals(&open::streams()?);
-    let request = Request {
-        project: project.root().into(),
-        home: caller.home.as_path().into(),
-        state: caller.state_folder().into(),
-        kept: kept(&project, &caller, &image, &environment),
-        notices: notices(&environment),
-        vault,
-        session,
-        rootless: matches!(way, Way::Rootless(_)),
-        has_secret: secret.is_some(),
-        terminals,
-        quiet: app.ui.is_quiet(),
-    };
-    match way {
-        Way::Root => open::directly(request, &caller, secret, &app.ui),
-        Way::Rootless(why) => {
-            if let Some(why) = why {
-                app.ui.notice(why);
-            }
-            open::directly(request, &caller, secret, &app.ui)
+    let mut pull =
+        Pull { app, args, caller, project, config, environment, session, secret: Given::default() };
+    // Another pull may be quicker, or its ghost may end between two looks at it.
+    for _ in 1..ROUNDS {
+        match pull.join_or_make() {
+            Err(error) if error.kind() == Kind::InUse => std::thread::sleep(PAUSE),
+            outcome => return outcome,
         }
-        Way::Sudo(sudo) => open::through_sudo(&sudo, &request, &secret, &app.ui),
+    }
+    pull.join_or_make()
+}
+
+/// What one pull is about.
+struct Pull<'a> {
+    app: &'a App,
+    args: &'a PullArgs,
+    caller: Caller,
+    project: Project,
+    config: Config,
+    environment: Filtered,
+    session: SessionRequest,
+    secret: Given,
+}
+
+impl Pull<'_> {
+    fn join_or_make(&mut self) -> Result<u8> {
+        match self.join()? {
+            Some(status) => Ok(status),
+            None => self.make(),
+        }
+    }
+
+    /// Joins the project's ghost; `None` if there is none. One that is opening is waited for.
+    fn join(&mut self) -> Result<Option<u8>> {
+        let deadline = Instant::now() + PATIENCE;
+        while let Some(link) = open::find(&self.caller, self.project.root()) {
+            let secret = self.secret.read(self.app, self.args)?;
+            let (kind, slot) = (kind(self.args), self.args.credential.slot);
+            match open::join(link, self.session.clone(), kind, slot, &secret, &self.app.ui) {
+                Err(error) if error.kind() == Kind::InUse && Instant::now() < deadline => {
+                    std::thread::sleep(PAUSE);
+                }
+                outcome => return outcome.map(Some),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes a ghost, and a vault if there is none.
+    fn make(&mut self) -> Result<u8> {
+        let ui = &self.app.ui;
+        let vault = self.vault()?;
+        let way = plan::way(Uid::effective().is_root(), self.args.rootless, open::sudo());
+        let secret = self.secret.read(self.app, self.args)?;
+        let request = Request {
+            project: self.project.root().into(),
+            home: self.caller.home.as_path().into(),
+            state: self.caller.state_folder().into(),
+            kept: kept(&self.project, &self.caller, vault.image.path(), &self.environment),
+            notices: notices(&self.environment),
+            vault,
+            session: self.session.clone(),
+            rootless: matches!(way, Way::Rootless(_)),
+            has_secret: secret.is_some(),
+            terminals: open::terminals(&open::streams()?),
+            quiet: ui.is_quiet(),
+        };
+        match way {
+            Way::Root => open::directly(request, &self.caller, secret, ui),
+            Way::Rootless(why) => {
+                if let Some(why) = why {
+                    ui.notice(why);
+                }
+                open::directly(request, &self.caller, secret, ui)
+            }
+            Way::Sudo(sudo) => open::through_sudo(&sudo, &request, &secret, ui),
+        }
+    }
+
+    /// Decides which vault is opened or made, and how.
+    fn vault(&self) -> Result<VaultRequest> {
+        let image = self.config.vault_file(&self.project);
+        let shown = self.project.shown(&image).to_string();
+        let found = look(&image, &shown)?;
+        let plan = plan::vault(self.args.backend, self.config.backend(), found, &shown)?;
+        if let Some(notice) = plan.notice {
+            self.app.ui.notice(notice);
+        }
+        if plan.create {
+            let _rights = self.caller.act()?;
+            scaffold::vault_folder(&self.project, &image)?;
+        }
+        Ok(vault_request(self.args, &self.config, &plan, &image, shown))
     }
 }
 
 /// Looks at what stands at the image's path.
 fn look(image: &Path, shown: &str) -> Result<Found> {
     let refused = |what: &str| {
-        Err(Error::new(
-            crate::error::Kind::Format,
-            format!("'{shown}' is {what}, not a vault image"),
-        ))
+        Err(Error::new(Kind::Format, format!("'{shown}' is {what}, not a vault image")))
     };
     match image.symlink_metadata() {
         Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(Found::Absent),
@@ -122,16 +181,26 @@ fn kind(args: &PullArgs) -> CredentialKind {
     }
 }
 
-/// Reads the credential unless it is to be typed: then the ghost asks, when it knows that the
-/// answer will be of use.
-fn given(app: &App, args: &PullArgs) -> Result<open::Secret> {
-    let keep = |bytes: &[u8]| Some(Zeroizing::new(bytes.to_vec()));
-    if let Some(path) = &args.credential.key_file {
-        return Ok(keep(secret::key_file(&app.ui, path)?.expose()));
-    }
-    match PassphraseSource::from_args(&args.credential.passphrase) {
-        PassphraseSource::Terminal => Ok(None),
-        source => Ok(keep(source.read(&app.ui, "")?.expose())),
+/// The credential that was given, read once: a pipe has it only once.
+#[derive(Default)]
+struct Given(Option<open::Secret>);
+
+impl Given {
+    /// Reads the credential unless it is to be typed: then the ghost asks, when it knows that the
+    /// answer will be of use.
+    fn read(&mut self, app: &App, args: &PullArgs) -> Result<open::Secret> {
+        if let Some(secret) = &self.0 {
+            return Ok(secret.clone());
+        }
+        let keep = |bytes: &[u8]| Some(Zeroizing::new(bytes.to_vec()));
+        let secret = match &args.credential.key_file {
+            Some(path) => keep(secret::key_file(&app.ui, path)?.expose()),
+            None => match PassphraseSource::from_args(&args.credential.passphrase) {
+                PassphraseSource::Terminal => None,
+                source => keep(source.read(&app.ui, "")?.expose()),
+            },
+        };
+        Ok(self.0.insert(secret).clone())
     }
 }
 

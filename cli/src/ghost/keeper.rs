@@ -96,7 +96,15 @@ fn take(keeping: &Keeping) -> Result<Taken> {
         Error::new(Kind::InUse, "another ghost of this project is opening or closing")
             .hint("try again in a moment")
     };
-    place.take()?.ok_or_else(in_use)
+    // One that is closing lets go in a moment; one that has a door can be joined.
+    let deadline = Instant::now() + GOING;
+    loop {
+        match place.take()? {
+            Some(taken) => return Ok(taken),
+            None if Instant::now() >= deadline || place.has_door() => return Err(in_use()),
+            None => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
 }
 
 /// Waits until everything of a killed ghost is gone, then sweeps.

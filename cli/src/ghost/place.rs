@@ -69,6 +69,11 @@ impl Place {
         self.owner
     }
 
+    /// Whether a supervisor listens here.
+    pub(crate) fn has_door(&self) -> bool {
+        std::os::unix::net::UnixStream::connect(self.socket()).is_ok()
+    }
+
     /// Makes the folders and takes the lock; `None` when a living ghost holds it.
     pub(crate) fn take(&self) -> Result<Option<Taken>> {
         let parent = self.open_parent().map_err(|cause| self.unusable(&self.parent, cause))?;
