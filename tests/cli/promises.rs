@@ -2,6 +2,7 @@
 
 use super::Folder;
 use harness::binary::tazpod;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,6 +10,61 @@ use std::time::{Duration, Instant};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() && !path.ends_with("target") {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Returns the names of all functions that are marked as tests, and of those in suites with a
+/// runner of their own.
+fn functions() -> BTreeSet<String> {
+    let mut paths = Vec::new();
+    for folder in ["vault-core", "vault-fuse", "cli", "tests"] {
+        sources(&root().join(folder), &mut paths);
+    }
+    let texts = paths.iter().map(|path| fs::read_to_string(path).unwrap());
+    let names = |text: String| {
+        let after = |line: &str| {
+            line.trim()
+                .strip_prefix("fn ")
+                .or(line.trim().strip_prefix("pub fn "))
+                .map(str::to_owned)
+        };
+        let found = text
+            .lines()
+            .filter_map(after)
+            .filter_map(|rest| Some(rest.split_once('(')?.0.to_owned()));
+        found.collect::<Vec<_>>()
+    };
+    texts.flat_map(names).collect()
+}
+
+#[test]
+fn every_test_that_security_md_names_exists() {
+    let text = fs::read_to_string(root().join("SECURITY.md")).unwrap();
+    let functions = functions();
+    let quoted = text.split('`').skip(1).step_by(2);
+    let is_sentence = |name: &&str| {
+        name.matches('_').count() >= 3
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    };
+    let named: Vec<_> = quoted.clone().filter(is_sentence).collect();
+    assert!(named.len() > 40, "the names are gone: {named:?}");
+    let missing: Vec<_> = named.into_iter().filter(|name| !functions.contains(*name)).collect();
+    assert!(missing.is_empty(), "SECURITY.md names tests that do not exist: {missing:?}");
+    for transcript in quoted.filter(|name| name.starts_with("transcripts/")) {
+        assert!(root().join("tests/cli").join(transcript).is_file(), "{transcript}");
+    }
 }
 
 #[test]
