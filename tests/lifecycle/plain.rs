@@ -143,3 +143,17 @@ fn ghost_sees_private_folders_and_only_its_own_processes() {
     assert!(count <= 6, "{count} processes");
     assert!(!std::path::Path::new("/tmp/inside").exists());
 }
+
+#[test]
+fn private_home_lies_in_the_vault_and_dotfiles_outside_do_not_run() {
+    let project = Project::with_vault();
+    let config = project.path().join("project/.tazpod/config.yaml");
+    fs::write(config, "ghost:\n  home: private\n").unwrap();
+    fs::write(project.path().join("home/.gitconfig"), "[user]\n\tname = Mallory\n").unwrap();
+    let line = "git config user.name; echo $HOME; cat ~/secrets/kept; touch ~/.mark";
+    let output = project.run(line);
+    let home = project.secrets().join(".home");
+    assert_eq!(text(&output.stdout), format!("{}\nkept\n", home.display()), "{output:?}");
+    assert_eq!(text(&project.run("ls ~/.mark").stdout), format!("{}/.mark\n", home.display()));
+    project.assert_nothing_left();
+}

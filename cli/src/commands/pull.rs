@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::args::ghost::PullArgs;
 use crate::caller::Caller;
-use crate::config::Config;
+use crate::config::{Config, GhostHome};
 use crate::error::{Error, Kind, Result};
 use crate::ghost::plan::{self, Found, VaultPlan, Way};
 use crate::ghost::protocol::{
@@ -14,6 +14,7 @@ use crate::ghost::{open, protocol};
 use crate::image::create::DEFAULT_SIZE;
 use crate::image::{self, credential};
 use crate::project::{Project, scaffold};
+use crate::sys::process;
 use crate::ui::secret::{self, PassphraseSource};
 use nix::unistd::Uid;
 use std::io::ErrorKind;
@@ -30,11 +31,17 @@ const ROUNDS: usize = 5;
 
 /// Opens the vault in a ghost, or joins the one that is open.
 pub(crate) fn run(app: &App, args: &PullArgs) -> Result<u8> {
+    // A credential from a file or a pipe passes through this process, which stays outside.
+    process::set_not_dumpable()
+        .map_err(|cause| Error::environment("cannot protect this process").caused_by(cause))?;
     let caller = Caller::detect()?;
     let project = app.project()?;
     let config = app.config(&project)?;
     let environment = shell::filter(std::env::vars_os(), config.ghost_pass(), shell::is_socket);
-    let session = open::session(&args.command, environment.kept.clone(), caller.uid);
+    let mut session = open::session(&args.command, environment.kept.clone(), caller.uid);
+    if config.ghost_home() == GhostHome::Private {
+        session.private_home = Some(caller.home.join("secrets/.home").into());
+    }
     let mut pull =
         Pull { app, args, caller, project, config, environment, session, secret: Given::default() };
     // Another pull may be quicker, or its ghost may end between two looks at it.
@@ -101,6 +108,7 @@ impl Pull<'_> {
             has_secret: secret.is_some(),
             terminals: open::terminals(&open::streams()?),
             quiet: ui.is_quiet(),
+            lock_after: config.lock_after().map(|limit| limit.as_secs()),
         };
         match way {
             Way::Root => open::directly(request, &self.caller, secret, ui),

@@ -60,13 +60,26 @@ struct Vault {
     backend: Option<BackendKind>,
     size: Option<ByteSize>,
     path: Option<PathBuf>,
+    lock_after: Option<parse::Span>,
     retention: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "keys and values")]
 struct Ghost {
+    home: Option<GhostHome>,
     pass: Option<Vec<String>>,
+}
+
+/// Which home folder the ghost's shell sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum GhostHome {
+    /// The caller's own.
+    #[default]
+    Shared,
+    /// One in the vault, so that dotfiles edited outside do not run inside.
+    Private,
 }
 
 impl Config {
@@ -89,6 +102,16 @@ impl Config {
     pub(crate) fn vault_file(&self, project: &Project) -> PathBuf {
         let path = self.vault.as_ref().and_then(|vault| vault.path.as_deref());
         project.root().join(path.unwrap_or(Path::new(".tazpod/vault/vault.img")))
+    }
+
+    /// Returns the idle time after which an open ghost locks itself.
+    pub(crate) fn lock_after(&self) -> Option<std::time::Duration> {
+        self.vault.as_ref()?.lock_after.map(|span| span.0)
+    }
+
+    /// Returns which home folder the ghost's shell sees.
+    pub(crate) fn ghost_home(&self) -> GhostHome {
+        self.ghost.as_ref().and_then(|ghost| ghost.home).unwrap_or_default()
     }
 
     /// Returns the environment variables whose sockets and files the ghost may see.

@@ -7,6 +7,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::time::Duration;
 
 /// The most bytes that a configuration file may have.
 const LARGEST: u64 = 64 << 10;
@@ -76,4 +77,36 @@ impl<'de> Deserialize<'de> for Version {
         }
         deserializer.deserialize_any(Visitor)
     }
+}
+
+/// A span of time as people write it: `90s`, `30m`, `2h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span(pub(super) Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Span;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a span of time such as 90s, 30m or 2h")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> std::result::Result<Span, E> {
+                span(text)
+                    .map(Span)
+                    .ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+            }
+        }
+        deserializer.deserialize_str(Visitor)
+    }
+}
+
+fn span(text: &str) -> Option<Duration> {
+    let (number, seconds) = [("s", 1), ("m", 60), ("h", 3600)]
+        .into_iter()
+        .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)))?;
+    let number: u32 = number.parse().ok().filter(|number| *number > 0)?;
+    Some(Duration::from_secs(u64::from(number) * seconds))
 }

@@ -38,12 +38,14 @@ fn nothing_and_empty_sections_mean_defaults() {
 #[test]
 fn our_own_sections_are_read() {
     let config = parse(
-        "vault:\n  backend: fuse\n  size: 2G\n  path: elsewhere.img\nghost:\n  pass: [SSH_AUTH_SOCK]\n",
+        "vault:\n  backend: fuse\n  size: 2G\n  path: elsewhere.img\n  lock_after: 30m\nghost:\n  home: private\n  pass: [SSH_AUTH_SOCK]\n",
     )
     .unwrap();
     assert_eq!(config.backend(), Some(BackendKind::Fuse));
     assert_eq!(config.vault_size(), Some(ByteSize(2 << 30)));
     assert_eq!(config.ghost_pass(), ["SSH_AUTH_SOCK"]);
+    assert_eq!(config.lock_after(), Some(std::time::Duration::from_secs(1800)));
+    assert_eq!(config.ghost_home(), GhostHome::Private);
 }
 
 #[test]

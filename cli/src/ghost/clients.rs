@@ -269,6 +269,14 @@ impl Client {
         }
     }
 
+    /// Returns for how long nobody typed and nothing was shown; `None` without a terminal. The
+    /// kernel keeps these times with the terminal, to 8 seconds.
+    pub(crate) fn still_for(&self) -> Option<Duration> {
+        let terminal = self.stdin().filter(|_| self.has_terminal())?;
+        let last = folder::last_used(terminal).ok()?;
+        Some(std::time::SystemTime::now().duration_since(last).unwrap_or_default())
+    }
+
     /// Gives the session's terminal the size of the client's.
     pub(crate) fn resize(&self) {
         if let (Some(stdin), Some(master)) = (self.stdin(), &self.master)

@@ -321,6 +321,7 @@ pub(crate) fn session(
         environment,
         folder: std::env::current_dir().unwrap_or_else(|_| "/".into()).into(),
         umask: mask.bits(),
+        private_home: None,
     }
 }
 

@@ -94,6 +94,8 @@ pub(crate) struct Request {
     pub(crate) notices: Vec<String>,
     /// Whether only warnings and errors are wanted.
     pub(crate) quiet: bool,
+    /// Seconds without a key or output after which the ghost locks itself.
+    pub(crate) lock_after: Option<u64>,
 }
 
 /// Which vault, and how it is opened.
@@ -158,6 +160,8 @@ pub(crate) struct SessionRequest {
     pub(crate) folder: Raw,
     /// The file mode creation mask.
     pub(crate) umask: u32,
+    /// A home folder in the vault that is made if it is missing, for a ghost with a private one.
+    pub(crate) private_home: Option<Raw>,
 }
 
 /// An error on its way to the caller.

@@ -12,6 +12,8 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 
 /// What a shell reports for a program that is not there, and for one that cannot be executed.
 const NOT_FOUND: i32 = 127;
@@ -85,6 +87,9 @@ fn become_session(
     signals::reset().map_err(step("reset signals"))?;
     process::set_umask(request.umask & 0o777);
     become_for_good(identity, Bounding::Keep).map_err(step("drop privileges"))?;
+    if let Some(private) = &request.private_home {
+        make_home(private.path(), home.path()).map_err(step("make the private home folder"))?;
+    }
     // A working folder that is hidden by the ghost's private ones is no reason to fail.
     let folders = [request.folder.path(), home.path(), std::path::Path::new("/")];
     folders
@@ -92,6 +97,18 @@ fn become_session(
         .any(|folder| nix::unistd::chdir(*folder).is_ok())
         .then_some(())
         .ok_or_else(|| ("find a working folder", io::Error::from(io::ErrorKind::NotFound)))
+}
+
+/// Makes a home folder in the vault, in which `~/secrets` leads to the vault too.
+fn make_home(private: &Path, home: &Path) -> io::Result<()> {
+    match std::fs::DirBuilder::new().mode(0o700).create(private) {
+        Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => return Err(cause),
+        _ => {}
+    }
+    match std::os::unix::fs::symlink(home.join("secrets"), private.join("secrets")) {
+        Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => Err(cause),
+        _ => Ok(()),
+    }
 }
 
 /// Replaces this process by the program, looked for in the session's own `PATH`.
@@ -161,6 +178,7 @@ mod tests {
             environment: environment.clone(),
             folder: "/nowhere".into(),
             umask: 0o022,
+            private_home: None,
         };
         let launch = Launch { program: words[0].clone(), arguments: words, environment };
         let null =

@@ -163,6 +163,9 @@ pub(crate) fn launch(request: &SessionRequest, place: &Place, runtime: &Path) ->
         environment.push((name.into(), value));
     };
     set("TAZPOD_GHOST", "1".into());
+    if let Some(home) = &request.private_home {
+        set("HOME", home.clone());
+    }
     set("XDG_RUNTIME_DIR", runtime.into());
     if let Some(program) = request.command.first() {
         let arguments = request.command.clone();
@@ -235,6 +238,7 @@ mod tests {
             ],
             folder: "/".into(),
             umask: 0o022,
+            private_home: None,
         }
     }
 

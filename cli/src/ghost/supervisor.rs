@@ -41,6 +41,9 @@ const ATTEMPTS: u32 = 3;
 /// How often a new witness is written at most.
 const WITNESS_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often an idle ghost is looked for.
+const IDLE_CHECK: Duration = Duration::from_secs(5);
+
 /// How long the inside may take to end before it is killed.
 const ENDING: Duration = Duration::from_secs(90);
 
@@ -283,7 +286,8 @@ impl Supervisor {
     fn patience(&self) -> PollTimeout {
         let witness = self.witness.pending.as_ref().map(|_| self.witness.next);
         let agents = self.clients.values().filter_map(|client| client.deadline);
-        let soonest = [witness, self.deadline].into_iter().flatten().chain(agents).min();
+        let idle = self.request.lock_after.map(|_| Instant::now() + IDLE_CHECK);
+        let soonest = [witness, self.deadline, idle].into_iter().flatten().chain(agents).min();
         soonest.map_or(PollTimeout::NONE, |at| {
             let left = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
             PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
@@ -622,6 +626,7 @@ impl Supervisor {
         if now >= self.witness.next {
             self.write_witness();
         }
+        self.lock_if_idle();
         let late: Vec<u32> = self
             .clients
             .iter()
@@ -638,6 +643,20 @@ impl Supervisor {
         {
             self.deadline = None;
             let _ = signals::send(*pid, Signal::SIGKILL);
+        }
+    }
+
+    /// Ends a ghost whose terminals have been still for as long as the configuration allows. One
+    /// whose sessions have no terminal works on its own and is never idle.
+    fn lock_if_idle(&mut self) {
+        let Some(limit) = self.request.lock_after.filter(|_| self.phase == Phase::Open) else {
+            return;
+        };
+        let running = self.clients.values().filter(|client| client.standing == Standing::Running);
+        let still = running.map(Client::still_for).min().flatten();
+        if still.is_some_and(|still| still >= Duration::from_secs(limit)) {
+            self.notice("The ghost was idle and has been locked ('vault.lock_after').");
+            self.end(Err(Error::interrupted(libc::SIGHUP).into()));
         }
     }
 

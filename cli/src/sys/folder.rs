@@ -38,6 +38,13 @@ pub(crate) fn facts(fd: impl AsFd) -> io::Result<Facts> {
     })
 }
 
+/// Returns when an open file was last read or written.
+pub(crate) fn last_used(fd: impl AsFd) -> io::Result<std::time::SystemTime> {
+    let stat = rustix::fs::fstat(fd)?;
+    let seconds = u64::try_from(stat.st_atime.max(stat.st_mtime)).unwrap_or(0);
+    Ok(std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds))
+}
+
 /// Opens a folder by path, following links: only for paths whose every part root or the caller
 /// whose rights are in force controls.
 pub(crate) fn open(path: &Path) -> io::Result<OwnedFd> {
