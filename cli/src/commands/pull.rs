@@ -108,7 +108,7 @@ impl Pull<'_> {
             has_secret: secret.is_some(),
             terminals: open::terminals(&open::streams()?),
             quiet: ui.is_quiet(),
-            lock_after: config.lock_after().map(|limit| limit.as_secs()),
+            lock_after: self.config.lock_after().map(|limit| limit.as_secs()),
         };
         match way {
             Way::Root => open::directly(request, &self.caller, secret, ui),

@@ -53,7 +53,7 @@ fn an_unknown_key_is_named_with_its_place_and_the_keys_there_are() {
     assert_eq!(
         complaint("version: 1.0\nvault:\n  bakend: fuse\n"),
         "config.yaml:3:3: vault: unknown field `bakend`, expected one of `backend`, `size`, \
-         `path`, `retention`"
+         `path`, `lock_after`, `retention`"
     );
 }
 
