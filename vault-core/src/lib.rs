@@ -19,6 +19,8 @@ pub mod keyslot;
 pub mod ports;
 pub mod recovery;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tree;
 pub mod vault;
 pub mod witness;

@@ -167,6 +167,20 @@ impl<'a> Order<'a> {
     }
 }
 
+/// Counts the packed items of a leaf; `None` if they do not end where the bytes do.
+#[cfg(feature = "testing")]
+pub(crate) fn count_items(items: &[u8]) -> Option<usize> {
+    let mut reader = Reader::new(items);
+    let mut count = 0;
+    while reader.remaining() > 0 {
+        reader.bytes(Key::LEN).ok()?;
+        let len = reader.u16().ok()?;
+        reader.bytes(usize::from(len)).ok()?;
+        count += 1;
+    }
+    Some(count)
+}
+
 /// Starts a node: reserves the head, which [`finish`] fills in.
 pub fn start(capacity: usize) -> Writer {
     let mut out = Writer::with_capacity(capacity);

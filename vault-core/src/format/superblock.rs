@@ -67,6 +67,9 @@ impl Superblock {
 
     /// Decodes an opened body and checks all bounds; `generation` bounds the roots' births.
     pub fn decode_body(body: &[u8], generation: Generation) -> Result<Self, CodecError> {
+        if body.len() != BODY_LEN {
+            return Err(CodecError::Truncated);
+        }
         let mut reader = Reader::new(body);
         let header_sequence = reader.u64()?;
         let flags = reader.u32()?;
