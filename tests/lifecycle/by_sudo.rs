@@ -1,7 +1,7 @@
 //! Ghosts of a user who is not root, made through a sudo rule for the helper alone; and rootless.
 #![allow(clippy::unwrap_used)]
 
-use crate::ghost::{Project, User, finish, kill};
+use crate::ghost::{Project, User, finish, kill, wait_until};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;
@@ -66,32 +66,34 @@ fn helper_takes_nothing_but_the_request_of_its_own_client() {
     assert!(!refused.status.success(), "the rule is for the helper alone");
 }
 
+/// One test for both, since `/dev/fuse` is opened for everybody meanwhile.
 #[test]
-fn rootless_ghost_works_and_says_what_it_does_not_promise() {
+fn rootless_ghost_says_what_it_does_not_promise_and_ends_when_its_mount_point_is_moved() {
     let user = User::new("four");
     let project = Project::of(&user);
     let _fuse = OpenFuse::new();
     let pass = project.path().join("pass");
-    let output = project
-        .tazpod(&[
-            "pull",
-            "--rootless",
-            "--backend",
-            "fuse",
-            "--passphrase-file",
-            pass.to_str().unwrap(),
-            "--",
-            "sh",
-            "-c",
-            "echo x > ~/secrets/file; cat ~/secrets/file; id -u; exit 6",
-        ])
-        .output()
-        .unwrap();
+    let pass = pass.to_str().unwrap();
+    let rootless = |line: &str| {
+        let words = ["pull", "--rootless", "--backend", "fuse", "--passphrase-file", pass];
+        project.tazpod(&[&words[..], &["--", "sh", "-c", line]].concat())
+    };
+    let output =
+        rootless("echo x > ~/secrets/file; cat ~/secrets/file; id -u; exit 6").output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), format!("x\n{}\n", user.uid), "{output:?}");
     assert_eq!(output.status.code(), Some(6));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("every program that runs as you can"), "{said}");
     project.assert_nothing_left();
+
+    let child = rootless("echo late > ~/secrets/late; touch open; sleep 100").spawn().unwrap();
+    wait_until("the ghost is open", || project.path().join("project/open").exists());
+    fs::rename(project.secrets(), project.path().join("home/moved")).unwrap();
+    let output = finish(child);
+    assert_eq!(output.status.code(), Some(69), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("moved or removed"), "{output:?}");
+    let output = rootless("cat ~/secrets/late").output().unwrap();
+    assert_eq!(output.stdout, b"late\n", "{output:?}");
 }
 
 /// `/dev/fuse` for everybody, as udev makes it, until dropped.

@@ -157,3 +157,27 @@ fn private_home_lies_in_the_vault_and_dotfiles_outside_do_not_run() {
     assert_eq!(text(&project.run("ls ~/.mark").stdout), format!("{}/.mark\n", home.display()));
     project.assert_nothing_left();
 }
+
+#[test]
+fn sockets_that_the_configuration_passes_are_reached_and_others_are_left_outside() {
+    let project = Project::with_vault();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("agent");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    std::thread::spawn(move || {
+        while let Ok((mut caller, _)) = listener.accept() {
+            let _ = caller.write_all(b"agent");
+        }
+    });
+    let line = "python3 -c 'import os, socket
+s = socket.socket(socket.AF_UNIX)
+s.connect(os.environ[\"SSH_AUTH_SOCK\"])
+print(s.recv(9).decode())'";
+    let ask = || finish(project.pull(line).env("SSH_AUTH_SOCK", &path).spawn().unwrap());
+    let without = ask();
+    assert!(!without.status.success(), "{without:?}");
+    assert!(text(&without.stderr).contains("Left outside: SSH_AUTH_SOCK"), "{without:?}");
+    let config = project.path().join("project/.tazpod/config.yaml");
+    fs::write(config, "ghost:\n  pass: [SSH_AUTH_SOCK]\n").unwrap();
+    assert_eq!(text(&ask().stdout), "agent\n");
+}

@@ -5,7 +5,7 @@
 //! namespace and nothing outside. When it ends, the kernel ends every process of the ghost.
 
 use super::link::{Link, Received};
-use super::mountpoint::MountPoint;
+use super::mountpoint::{Held, MountPoint};
 use super::namespace::{self, Prepared};
 use super::place::Place;
 use super::protocol::{Failure, FromInit, Raw, SessionRequest, ToInit};
@@ -30,6 +30,10 @@ use std::time::{Duration, Instant};
 /// How long programs have to end after SIGTERM.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// How often a mount point that nothing holds in place is looked at. Moving it is no change of the
+/// table of mounts, and so reports nothing.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// How long the server has to commit once the vault is unmounted.
 const COMMIT: Duration = Duration::from_secs(60);
 
@@ -42,6 +46,7 @@ pub(crate) struct Making<'a> {
     pub(crate) rootless: bool,
     pub(crate) place: &'a Place,
     pub(crate) mount_point: &'a MountPoint,
+    pub(crate) held: Held,
     pub(crate) prepared: &'a [Prepared],
     pub(crate) attached: Option<&'a OwnedFd>,
     pub(crate) kept: &'a [PathBuf],
@@ -82,6 +87,7 @@ struct Init {
     server_status: Option<u8>,
     sessions: BTreeMap<u32, Pid>,
     device: Option<String>,
+    displaced: bool,
     runtime: PathBuf,
 }
 
@@ -108,6 +114,7 @@ impl Init {
             server_status: None,
             sessions: BTreeMap::new(),
             device: None,
+            displaced: false,
             runtime,
         };
         Ok((init, weaknesses))
@@ -116,7 +123,7 @@ impl Init {
     /// Serves the supervisor until the ghost is closed.
     fn live(&mut self, making: &mut Making<'_>) -> i32 {
         loop {
-            let Ok(ready) = self.wait(&making.link) else { return 1 };
+            let Ok(ready) = self.wait(making) else { return 1 };
             if ready.children && self.reap(&making.link).is_err() {
                 return 1;
             }
@@ -150,20 +157,23 @@ impl Init {
         }
     }
 
-    fn wait(&self, link: &Link) -> io::Result<Ready> {
+    fn wait(&self, making: &Making<'_>) -> io::Result<Ready> {
+        let link = &making.link;
+        let loose = making.held == Held::No && self.device.is_some();
+        let limit = if loose { PollTimeout::try_from(LOOK).ok() } else { None };
         // The table of mounts reports a change as an exceptional condition.
         let mut fds = [
             PollFd::new(link.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.children.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.mounts.as_fd(), PollFlags::POLLPRI),
         ];
-        match poll(&mut fds, PollTimeout::NONE) {
+        match poll(&mut fds, limit.unwrap_or(PollTimeout::NONE)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
         let [link, children, mounts] =
             fds.map(|fd| fd.revents().is_some_and(|flags| !flags.is_empty()));
-        Ok(Ready { link, children, mounts })
+        Ok(Ready { link, children, mounts: mounts || loose })
     }
 
     fn obey(&mut self, message: ToInit, fds: Vec<OwnedFd>, making: &Making<'_>) -> io::Result<()> {
@@ -235,13 +245,11 @@ impl Init {
 
     /// Whether the mount point stopped showing the vault.
     fn is_displaced(&mut self, making: &Making<'_>) -> bool {
-        let Some(device) = &self.device else { return false };
+        let Some(device) = self.device.as_ref().filter(|_| !self.displaced) else { return false };
         let shown = mount::table()
             .is_ok_and(|table| namespace::shows(&table, &making.mount_point.path, device));
-        if !shown {
-            // Said once.
-            self.device = None;
-        }
+        // Said once.
+        self.displaced = !shown;
         !shown
     }
 
@@ -290,14 +298,15 @@ impl Init {
 
     /// Ends every process but the server, unmounts, and waits for the server's last commit.
     fn close(&mut self, making: &Making<'_>) -> i32 {
-        let revealed = self.device.take().is_some();
+        let device = self.device.take();
         self.end_programs();
-        if revealed {
-            // Detached, since a process that the kernel cannot end yet may hold a folder of it.
-            let _ = mount::detach(&making.mount_point.path);
-        }
         let vault = making.place.vault();
-        if !revealed && let Some(server) = self.server {
+        if let Some(device) = &device {
+            detach_others(device, &vault);
+        }
+        if device.is_none()
+            && let Some(server) = self.server
+        {
             // Nothing of the caller's was written; the vault is as its last commit left it.
             let _ = signals::send(server, Signal::SIGKILL);
         }
@@ -415,6 +424,17 @@ fn start_server(making: &mut Making<'_>) -> Result<Option<Pid>> {
     let pid = process::fork(|| backend.serve(kernel, link, identity))
         .map_err(|cause| Error::environment("cannot start the server").caused_by(cause))?;
     Ok(Some(pid))
+}
+
+/// Takes every mount of the vault away but the one at `vault`, wherever it was moved to. Detached,
+/// since a process that the kernel cannot end yet may hold a folder of it.
+fn detach_others(device: &str, vault: &Path) {
+    let lines = mount::table().unwrap_or_default();
+    for line in lines.iter().rev().filter(|line| line.device == device) {
+        if line.mount_point != vault {
+            let _ = mount::detach(&line.mount_point);
+        }
+    }
 }
 
 /// Lists every process of this PID namespace by its number in it. `/proc` may be the outer one,
