@@ -309,7 +309,7 @@ fn superblock_fields_lie_where_the_page_says() {
     };
     let bytes = slot.encode(VaultId([2; 16]));
     assert_eq!(bytes[layout.range("magic")], layout.magic());
-    assert_eq!(bytes[layout.range("format version")], superblock::VERSION.to_le_bytes());
+    assert_eq!(bytes[layout.range("format version")], FORMAT_VERSION.to_le_bytes());
     assert_eq!(bytes[layout.range("suite")], SUITE.to_le_bytes());
     assert_filled(&bytes, layout.range("vault id"), 2);
     assert_filled(&bytes, layout.range("generation"), 3);

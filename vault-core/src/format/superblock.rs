@@ -3,11 +3,10 @@
 use crate::codec::{CodecError, Reader, Writer};
 use crate::crypto::aead::{Nonce, Tag};
 use crate::crypto::subkeys::SUITE;
+use crate::format::header::FORMAT_VERSION;
 use crate::format::pointer::{ADDRESS_LIMIT, BlockKind, FIRST_BLOCK, Pointer};
 use crate::ids::{Generation, UNIT, VaultId};
 
-/// The format version that this code reads and writes.
-pub const VERSION: u16 = 1;
 /// Number of slots in the ring.
 pub const SLOTS: usize = 8;
 /// The unit of slot 0; the others follow.
@@ -165,6 +164,6 @@ pub fn slot_aad(vault: VaultId, generation: Generation, slot: u8) -> Vec<u8> {
 
 fn clear_part(vault: VaultId, generation: Generation) -> Vec<u8> {
     let mut out = Writer::with_capacity(CLEAR_LEN);
-    out.bytes(&MAGIC).u16(VERSION).u16(SUITE).zeros(4).bytes(&vault.0).u64(generation.0);
+    out.bytes(&MAGIC).u16(FORMAT_VERSION).u16(SUITE).zeros(4).bytes(&vault.0).u64(generation.0);
     out.finish()
 }

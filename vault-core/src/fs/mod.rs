@@ -25,7 +25,7 @@ pub use crate::store::alloc::Sabotage;
 pub(crate) use directory::decode as decode_entry;
 pub(crate) use extents::{Extent, extent_pointer};
 pub(crate) use open::open_for_check;
-pub use open::{BLOCK_SHIFTS, MIN_CAPACITY, MountError, OpenOptions, Opened, Setup};
+pub use open::{MIN_CAPACITY, MountError, OpenOptions, Opened, Setup};
 pub use types::{
     Attr, Creator, DirEntry, Fallocate, FileKind, NewFile, RenameMode, SetAttr, SetTime, StatFs,
     WriteOrigin, XattrMode,

@@ -3,6 +3,7 @@
 use crate::crypto::subkeys::Subkeys;
 use crate::device::BlockDevice;
 use crate::error::{Damage, FsError};
+use crate::format::header::BLOCK_SHIFTS;
 use crate::format::inode::Inode;
 use crate::format::key::Key;
 use crate::format::pointer::{ADDRESS_LIMIT, FIRST_BLOCK};
@@ -21,8 +22,6 @@ use thiserror::Error;
 
 /// Smallest capacity in units: 4 MiB.
 pub const MIN_CAPACITY: u64 = 1024;
-/// Allowed data block shifts (FORMAT.md section 4).
-pub const BLOCK_SHIFTS: std::ops::RangeInclusive<u8> = 12..=17;
 
 /// What a volume stands on: storage, keys, and the ports to the world.
 #[derive(Clone)]
