@@ -4,7 +4,7 @@
 //! crash there leaves. Which process runs what:
 //! - client: [`client`], [`open`] (what it decides is in [`plan`]);
 //! - keeper: [`keeper`];
-//! - supervisor: [`supervisor`], [`clients`], [`join`], [`teardown`], and [`terminal`] in a child
+//! - supervisor: [`supervisor`], [`served`], [`clients`], [`join`], [`teardown`], and [`terminal`] in a child
 //!   per session;
 //! - init: [`init`], [`namespace`], [`session`], [`shell`];
 //! - server: the backend's, with [`server`] and [`sandbox`].
@@ -25,6 +25,7 @@ pub(crate) mod privilege;
 pub(crate) mod programs;
 pub(crate) mod protocol;
 pub(crate) mod sandbox;
+pub(crate) mod served;
 pub(crate) mod server;
 pub(crate) mod session;
 pub(crate) mod shell;

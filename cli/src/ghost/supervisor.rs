@@ -8,16 +8,13 @@ use super::join::Door;
 use super::link::{Link, Received};
 use super::mountpoint::{self, Held, MountPoint};
 use super::place::Taken;
-use super::protocol::{
-    CredentialKind, Failure, FromInit, FromServer, GhostStatus, Raw, Request, ToClient, ToInit,
-    ToServer,
-};
+use super::protocol::{Failure, FromInit, GhostStatus, Raw, Request, ToClient, ToInit};
+use super::served::Witness;
 use super::{init, namespace, privilege, shell, teardown};
 use crate::backend::{self, Backend, Opening};
 use crate::error::{Error, Kind, Result};
 use crate::sys::identity::{FileRights, Identity};
 use crate::sys::{process, signals};
-use crate::witness_store::WitnessStore;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -29,17 +26,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 use vault_core::device::holder::HolderNote;
-use vault_core::ids::VaultId;
 use zeroize::Zeroizing;
 
 /// The session whose end is the ghost's end.
 pub(crate) const FIRST: u32 = 0;
-
-/// Attempts at a terminal before the ghost gives up.
-const ATTEMPTS: u32 = 3;
-
-/// How often a new witness is written at most.
-const WITNESS_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often an idle ghost is looked for.
 const IDLE_CHECK: Duration = Duration::from_secs(5);
@@ -86,28 +76,20 @@ pub(crate) struct Supervisor {
     pub(crate) weaknesses: Vec<String>,
     pub(crate) since: SystemTime,
     pub(crate) mount_point: MountPoint,
-    held: Held,
-    backend: Box<dyn Backend>,
-    init: Option<(Pid, Link)>,
+    pub(super) held: Held,
+    pub(super) backend: Box<dyn Backend>,
+    pub(super) init: Option<(Pid, Link)>,
     pub(crate) server: Option<Link>,
-    events: SignalFd,
-    upstream: Option<Link>,
-    secret: Option<Zeroizing<Vec<u8>>>,
-    waiting: Option<bool>,
-    attempts: u32,
-    outcome: Option<std::result::Result<u8, Failure>>,
-    closed: bool,
-    deadline: Option<Instant>,
-    witness: Witness,
-    note: Option<HolderNote>,
-}
-
-/// The newest state that the server reported, and what is already on the disk.
-struct Witness {
-    store: Option<WitnessStore>,
-    vault: Option<VaultId>,
-    pending: Option<Vec<u8>>,
-    next: Instant,
+    pub(super) events: SignalFd,
+    pub(super) upstream: Option<Link>,
+    pub(super) secret: Option<Zeroizing<Vec<u8>>>,
+    pub(super) waiting: Option<bool>,
+    pub(super) attempts: u32,
+    pub(super) outcome: Option<std::result::Result<u8, Failure>>,
+    pub(super) closed: bool,
+    pub(super) deadline: Option<Instant>,
+    pub(super) witness: Witness,
+    pub(super) note: Option<HolderNote>,
 }
 
 /// Runs the supervisor; returns its exit status.
@@ -371,154 +353,7 @@ impl Supervisor {
         }
     }
 
-    fn hear_server(&mut self) {
-        while let Some(link) = &mut self.server {
-            match link.try_receive::<FromServer>() {
-                Ok(None) => return,
-                Ok(Some(Received::Message(message, _))) => self.obey_server(message),
-                _ => {
-                    self.server = None;
-                    return;
-                }
-            }
-        }
-    }
-
-    fn obey_server(&mut self, message: FromServer) {
-        match message {
-            // The server may be faster than init.
-            FromServer::Waiting { vault } if self.phase == Phase::Making => {
-                self.waiting = Some(vault.is_some());
-            }
-            FromServer::Waiting { vault } if self.phase == Phase::Looking => {
-                self.ready_to_open(vault.is_some());
-            }
-            FromServer::Refused(failure) if self.phase == Phase::Opening => self.refused(failure),
-            FromServer::Opened { vault, notices, weaknesses } if self.phase == Phase::Opening => {
-                self.weaknesses.extend(weaknesses);
-                self.remember(&vault);
-                for notice in notices {
-                    self.notice(&notice);
-                }
-                match self.place_new_image() {
-                    Ok(()) => self.vault_is_open(),
-                    Err(error) => self.fail(error),
-                }
-            }
-            FromServer::Proved(proved) => self.proved(proved),
-            FromServer::Witness(bytes) => self.witness.pending = Some(bytes),
-            FromServer::Trouble(what, hint) => self.warn(&what, &hint),
-            FromServer::Closed => self.closed = true,
-            FromServer::Failed(failure) => self.end(Err(failure)),
-            // Out of order: the server is not what it was.
-            FromServer::Waiting { .. } | FromServer::Refused(_) | FromServer::Opened { .. } => {
-                self.fail(Error::internal("the vault's server talks out of order"));
-            }
-        }
-    }
-
-    fn ready_to_open(&mut self, exists: bool) {
-        self.phase = Phase::Opening;
-        self.announce(exists);
-        self.need_secret();
-    }
-
-    /// Gives the server a credential, or asks the person for one.
-    fn need_secret(&mut self) {
-        if let Some(secret) = self.secret.take() {
-            self.attempts = ATTEMPTS;
-            return self.try_secret(&secret);
-        }
-        let question = self.question();
-        let repeat = self.request.vault.create.is_some();
-        let asked = match self.clients.get_mut(&FIRST) {
-            Some(client) => client.ask(&question, repeat, &self.identity),
-            None => Err(Error::internal("nobody is there to be asked")),
-        };
-        if let Err(error) = asked {
-            self.fail(error);
-        }
-    }
-
-    fn question(&self) -> String {
-        let shown = &self.request.vault.shown;
-        let what = match self.request.vault.credential {
-            CredentialKind::RecoveryKey => "Recovery key",
-            _ => "Passphrase",
-        };
-        match (&self.request.vault.create, self.attempts) {
-            (Some(_), _) => format!("New vault {shown} (fuse). {what}: "),
-            (None, 0) => format!("{what} of {shown}: "),
-            (None, _) => format!("That did not open the vault. {what} of {shown}: "),
-        }
-    }
-
-    fn try_secret(&mut self, secret: &[u8]) {
-        let Some(server) = &self.server else { return };
-        let sent = server.send(&ToServer::Open {}, &[]).and_then(|()| server.send_secret(secret));
-        if sent.is_err() {
-            self.fail(Error::internal("the vault's server is gone"));
-        }
-    }
-
-    fn refused(&mut self, failure: Failure) {
-        self.attempts += 1;
-        if self.attempts >= ATTEMPTS {
-            return self.end(Err(failure));
-        }
-        self.need_secret();
-    }
-
-    /// The agent of a session has the person's answer.
-    pub(crate) fn answered(&mut self, session: u32, answer: std::result::Result<&[u8], Failure>) {
-        match answer {
-            Ok(secret) if session == FIRST => self.try_secret(secret),
-            Ok(secret) => self.prove(session, secret),
-            Err(failure) if session == FIRST => self.end(Err(failure)),
-            Err(failure) => self.dismiss(session, Err(failure)),
-        }
-    }
-
-    /// Keeps what is needed to write witnesses; the folder is opened with the caller's rights.
-    fn remember(&mut self, vault: &str) {
-        self.witness.vault = vault_id(vault);
-        let opened = self.as_caller(|| WitnessStore::open(self.request.state.path()));
-        match opened {
-            Ok(store) => self.witness.store = Some(store),
-            Err(cause) => self.warn(
-                &format!("no rollback witness can be kept: {cause}"),
-                "make the state folder writable, or a rollback of the image cannot be seen",
-            ),
-        }
-    }
-
-    /// Leaves a note beside the image that says who has it open.
-    fn announce(&mut self, exists: bool) {
-        if !exists {
-            return;
-        }
-        let holder = super::note::of_this_process();
-        let image = self.request.vault.image.path();
-        // The note is advice for others; a folder that takes none does not stop the ghost.
-        self.note = self.as_caller(|| holder.announce(image)).ok();
-    }
-
-    /// Gives a new vault its name, now that it is whole.
-    fn place_new_image(&mut self) -> Result<()> {
-        if self.request.vault.create.take().is_none() {
-            return Ok(());
-        }
-        let image = self.request.vault.image.path();
-        self.as_caller(|| backend::image::place_new(image)).map_err(|cause| {
-            let shown = &self.request.vault.shown;
-            Error::environment(format!("cannot give the new vault its name '{shown}'"))
-                .caused_by(cause)
-        })?;
-        self.announce(true);
-        Ok(())
-    }
-
-    fn as_caller<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    pub(super) fn as_caller<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let rights = FileRights::of(self.identity.uid, self.identity.gid)?;
         let done = work();
         drop(rights);
@@ -527,7 +362,7 @@ impl Supervisor {
         done
     }
 
-    fn vault_is_open(&mut self) {
+    pub(super) fn vault_is_open(&mut self) {
         self.phase = Phase::Revealing;
         self.tell_init(&ToInit::Reveal, &[]);
     }
@@ -663,25 +498,7 @@ impl Supervisor {
         }
     }
 
-    fn write_witness(&mut self) {
-        let Witness { store: Some(store), vault: Some(vault), pending, next } = &mut self.witness
-        else {
-            return;
-        };
-        let Some(bytes) = pending.take() else { return };
-        *next = Instant::now() + WITNESS_PAUSE;
-        let result = store.write(*vault, &bytes);
-        if let Err(cause) = result {
-            self.warn(
-                &format!("the rollback witness cannot be written: {cause}"),
-                "until it can, putting back today's older images goes unnoticed",
-            );
-            // Said once; the store is as it is.
-            self.witness.store = None;
-        }
-    }
-
-    fn fail(&mut self, error: Error) {
+    pub(super) fn fail(&mut self, error: Error) {
         self.end(Err(error.into()));
     }
 
@@ -753,7 +570,7 @@ impl Supervisor {
         }
     }
 
-    fn warn(&self, text: &str, hint: &str) {
+    pub(super) fn warn(&self, text: &str, hint: &str) {
         if let Some(first) = self.clients.get(&FIRST) {
             first.say(&ToClient::Warning(text.to_owned(), hint.to_owned()));
         }
@@ -803,12 +620,4 @@ fn weaknesses(held: Held, rootless: bool) -> Vec<String> {
 
 fn folder_for_vault(taken: &Taken) -> io::Result<()> {
     crate::sys::folder::make(taken.folder(), super::place::VAULT, 0o700)
-}
-
-fn vault_id(text: &str) -> Option<VaultId> {
-    let bytes: Vec<u8> = (0..text.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok())
-        .collect::<Option<_>>()?;
-    bytes.try_into().ok().map(VaultId)
 }
