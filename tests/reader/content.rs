@@ -64,7 +64,10 @@ fn holes(volume: &Volume, block: u64, creator: &Creator) {
     let folder = volume.make_dir(ROOT, b"holes", 0o700, creator).unwrap().inode;
     let sparse = file(volume, folder, b"sparse", creator);
     write(volume, sparse, 9 * block + 5, b"after a hole");
-    write(volume, sparse, (5 << 30) + 3, b"beyond four gigabytes");
+    // Once is enough: both sides hash every byte of the hole.
+    if block == 1 << 17 {
+        write(volume, sparse, (4 << 30) + 3, b"beyond four gigabytes");
+    }
     let punched = file(volume, folder, b"punched", creator);
     write(volume, punched, 0, &pattern(8 * block));
     volume.fallocate(punched, block / 2, 3 * block, Fallocate::PunchHole).unwrap();
