@@ -5,9 +5,12 @@ mod common;
 
 use common::{CREATOR, fresh, reopen};
 use std::sync::Arc;
+use vault_core::check::{Depth, check};
 use vault_core::device::MemoryDevice;
 use vault_core::error::FsError;
-use vault_core::fs::{Attr, FileKind, NewFile, RenameMode, SetAttr, Volume, WriteOrigin};
+use vault_core::fs::{
+    Attr, FileKind, NewFile, OpenOptions, RenameMode, SetAttr, Volume, WriteOrigin,
+};
 use vault_core::ids::InodeNo;
 
 const ROOT: InodeNo = InodeNo::ROOT;
@@ -190,4 +193,20 @@ fn truncation_cuts_and_extends_with_zeros() {
     let read = volume.read(inode, 0, 60_000).unwrap();
     assert!(read.len() == 5000 && read[..100].iter().all(|&b| b == 7));
     assert!(read[100..].iter().all(|&b| b == 0));
+}
+
+#[test]
+fn very_deep_tree_is_checked_clean() {
+    let device = device();
+    let volume = fresh(device.clone(), 16_384);
+    let mut folder = ROOT;
+    for _ in 0..10_000 {
+        folder = volume.make_dir(folder, b"d", 0o755, &CREATOR).unwrap().inode;
+    }
+    volume.close().unwrap();
+    drop(volume);
+    let options = OpenOptions::default();
+    let setup = common::setup(device);
+    let report = check(&setup, &options, Depth::Everything, &mut |_| Ok(())).unwrap();
+    assert!(report.is_clean(), "{:?}", report.findings.first());
 }

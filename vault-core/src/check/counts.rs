@@ -231,20 +231,18 @@ impl Counts<'_> {
             if !node.exists || node.stored_links == 0 || self.seen.is_lost(InodeNo(inode)) {
                 continue;
             }
-            let mut path = Vec::new();
+            let mut path = HashSet::new();
             let mut at = inode;
             let reached = loop {
                 if sound.contains(&at) {
                     break true;
                 }
-                if path.contains(&at) && path.len() > DEEPEST {
+                // A folder that is met twice hangs from itself.
+                if !path.insert(at) {
                     break false;
                 }
-                path.push(at);
                 match self.seen.nodes.get(&at) {
-                    Some(node) if node.named_by != 0 && path.len() <= 2 * DEEPEST => {
-                        at = node.named_by;
-                    }
+                    Some(node) if node.named_by != 0 => at = node.named_by,
                     _ => break self.seen.is_lost(InodeNo(at)),
                 }
             };
