@@ -1,7 +1,8 @@
 //! The image as a file on the host, held by one writer at a time.
 //!
-//! The lock is an OFD lock on the image itself: it belongs to the open file, follows the descriptor
-//! into whichever process it is handed to, and ends when the last copy is closed, by `kill -9` too.
+//! The lock is an OFD lock on the image itself: it belongs to the open file and ends with it, by
+//! `kill -9` too. Closing lets go of it explicitly: a program that another thread is just starting
+//! holds copies of every descriptor until its `exec`, and a copy would keep the image locked.
 //! After locking, the path is looked at again, so that a file which was replaced meanwhile is never
 //! taken for the one that was locked. Locks do not join an overlay path with its upper file, nor hosts
 //! without working NFS locks; where locking fails the image is refused.
@@ -119,21 +120,6 @@ impl FileDevice {
         Ok(Self { file, access: Access::ReadWrite })
     }
 
-    /// Takes over a descriptor that another process opened and locked.
-    ///
-    /// The lock travels with the open file; taking it again is a no-op then, and fails if the
-    /// descriptor came without one and somebody else holds the image.
-    pub fn from_file(file: File, access: Access) -> Result<Self, OpenError> {
-        require_regular(&file.metadata()?)?;
-        lock(&file, access, || None)?;
-        Self { file, access }.long_enough()
-    }
-
-    /// Returns the open file, for instance to hand it over or to read its metadata.
-    pub fn file(&self) -> &File {
-        &self.file
-    }
-
     /// Returns how the image was opened.
     pub fn access(&self) -> Access {
         self.access
@@ -151,6 +137,13 @@ impl FileDevice {
             Access::ReadWrite => Ok(()),
             Access::ReadOnly => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
         }
+    }
+}
+
+impl Drop for FileDevice {
+    fn drop(&mut self) {
+        // Closing follows and does the same, unless a copy of the descriptor is left.
+        let _ = fcntl(&self.file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_UNLCK)));
     }
 }
 
@@ -264,19 +257,23 @@ fn lock(
         Access::ReadOnly => libc::F_RDLCK,
         Access::ReadWrite => libc::F_WRLCK,
     };
-    let whole_file = libc::flock {
-        l_type: kind.try_into().expect("lock kinds are 0 to 2"),
-        l_whence: libc::SEEK_SET.try_into().expect("SEEK_SET is 0"),
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    };
-    match fcntl(file, FcntlArg::F_OFD_SETLK(&whole_file)) {
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&whole_file(kind))) {
         Ok(_) => Ok(()),
         Err(Errno::EAGAIN | Errno::EACCES) => Err(OpenError::InUse { holder: holder() }),
         Err(Errno::EBADF) => Err(OpenError::Io(Errno::EBADF.into())),
         // ENOLCK, and whatever else says that this file system keeps no locks.
         Err(errno) => Err(OpenError::NoLocks(errno.into())),
+    }
+}
+
+/// Describes a lock over every byte of a file, now and later.
+fn whole_file(kind: libc::c_int) -> libc::flock {
+    libc::flock {
+        l_type: kind.try_into().expect("lock kinds are 0 to 2"),
+        l_whence: libc::SEEK_SET.try_into().expect("SEEK_SET is 0"),
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
     }
 }
 

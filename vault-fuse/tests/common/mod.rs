@@ -9,11 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use vault_core::crypto::secret::VolumeKey;
 use vault_core::crypto::subkeys::Subkeys;
-use vault_core::device::{Access, BlockDevice, FileDevice, OpenError};
+use vault_core::device::{Access, BlockDevice, FileDevice};
 use vault_core::fs::{OpenOptions, Setup, Volume};
 use vault_core::ids::VaultId;
 use vault_core::ports::{SystemClock, SystemEntropy};
@@ -163,17 +162,8 @@ pub(crate) fn open_copy(path: &Path) -> Volume {
         .0
 }
 
-/// Opens the image. A program that another test is just starting holds its lock too, until it runs.
 fn open_image(path: &Path) -> FileDevice {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    loop {
-        match FileDevice::open(path, Access::ReadWrite) {
-            Err(OpenError::InUse { .. }) if Instant::now() < deadline => {
-                thread::sleep(Duration::from_millis(1));
-            }
-            device => return device.expect("the image opens"),
-        }
-    }
+    FileDevice::open(path, Access::ReadWrite).expect("the image opens")
 }
 
 /// A vault without a header: the keys are the same every time.
