@@ -10,6 +10,8 @@
 //! | 64 | user | the command line or an answer cannot be right |
 //! | 65 | damage | the image is damaged or was altered, which cannot be told apart |
 //! | 66 | format | not an image that this program reads: absent, another format, a newer version |
+//! | 67 | logged out | Infisical knows no login of ours, or not any more |
+//! | 68 | refused | Infisical lacks what was asked for, or does not hand it out |
 //! | 69 | environment | the machine lacks something or refuses it |
 //! | 70 | internal | a mistake of ours |
 //! | 75 | in use | somebody else has it open; the same call works later |
@@ -43,6 +45,10 @@ pub(crate) enum Kind {
     Damage,
     /// An older state than this machine has seen, or a fork of it.
     Rollback,
+    /// Infisical knows no login of ours, or not any more.
+    LoggedOut,
+    /// Infisical lacks what was asked for, or does not hand it out.
+    Refused,
     /// A mistake of ours.
     Internal,
     /// A signal asked us to stop; the number is the signal's.
@@ -56,6 +62,8 @@ impl Kind {
             Kind::User => 64,
             Kind::Damage => 65,
             Kind::Format => 66,
+            Kind::LoggedOut => 67,
+            Kind::Refused => 68,
             Kind::Environment => 69,
             Kind::Internal => 70,
             Kind::InUse => 75,

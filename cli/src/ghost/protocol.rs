@@ -193,7 +193,7 @@ impl std::error::Error for Cause {
     }
 }
 
-const KINDS: [(Kind, &str); 9] = [
+const KINDS: [(Kind, &str); 11] = [
     (Kind::User, "user"),
     (Kind::Config, "config"),
     (Kind::Environment, "environment"),
@@ -202,6 +202,8 @@ const KINDS: [(Kind, &str); 9] = [
     (Kind::Format, "format"),
     (Kind::Damage, "damage"),
     (Kind::Rollback, "rollback"),
+    (Kind::LoggedOut, "logged-out"),
+    (Kind::Refused, "refused"),
     (Kind::Internal, "internal"),
 ];
 
