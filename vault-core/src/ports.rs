@@ -3,6 +3,8 @@
 //! The library never asks the operating system itself, so tests and fuzzers can stand in.
 
 use crate::error::EntropyError;
+#[cfg(target_os = "linux")]
+use nix::time::{ClockId, clock_gettime};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A source of cryptographically secure random bytes.
@@ -37,10 +39,26 @@ impl Entropy for SystemEntropy {
 }
 
 /// The operating system's real-time clock.
+///
+/// On Linux it is the coarse one, which moves at every tick: the kernel stamps with it what it
+/// caches, and a finer clock beside it would let a file that is made and then written seem to have
+/// been written before it was made.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
+    #[cfg(target_os = "linux")]
+    fn now(&self) -> Timestamp {
+        match clock_gettime(ClockId::CLOCK_REALTIME_COARSE) {
+            Ok(time) => Timestamp {
+                seconds: time.tv_sec(),
+                nanos: u32::try_from(time.tv_nsec()).unwrap_or_default(),
+            },
+            Err(_) => SystemTime::now().into(),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
     fn now(&self) -> Timestamp {
         SystemTime::now().into()
     }

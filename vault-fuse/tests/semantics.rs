@@ -275,6 +275,26 @@ assert os.stat('f').st_atime_ns > os.stat('f').st_mtime_ns",
 }
 
 #[test]
+fn times_never_go_back() {
+    // The kernel stamps what it caches, the vault everything else: their clocks must be one.
+    python(
+        &Vault::new().root(),
+        "import os
+last = 0
+def seen(ns):
+    global last; assert ns >= last, (last, ns); last = ns
+for n in range(300):
+    open('f', 'w').close(); seen(os.stat('f').st_mtime_ns)
+    with open('f', 'a') as f: f.write('x')
+    seen(os.stat('f').st_mtime_ns)
+    os.utime('f'); seen(os.stat('f').st_mtime_ns)
+    with open('f', 'r+') as f: f.write('y')
+    seen(os.stat('f').st_mtime_ns); os.chmod('f', 0o600 + n % 8); seen(os.stat('f').st_ctime_ns)
+    os.mkdir('d'); seen(os.stat('d').st_mtime_ns); os.rmdir('d'); seen(os.stat('.').st_mtime_ns); os.unlink('f')",
+    );
+}
+
+#[test]
 fn set_id_bits_fall_when_others_write_truncate_or_own() {
     let vault = Vault::new();
     let path = vault.path("program");
