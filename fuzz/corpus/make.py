@@ -7,6 +7,7 @@ import struct
 HERE = pathlib.Path(__file__).parent
 INODE, XATTR, DIRENT, INLINE, SYMLINK, EXTENT, ORPHAN = range(1, 8)
 DIRECTORY, REGULAR, LINK = 4, 8, 10
+CONTENT = 1 << 63
 
 
 def key(obj, kind, offset):
@@ -57,8 +58,8 @@ FILES = [
     item(4, SYMLINK, 0, b"target"),
     item(5, INODE, 0, inode(DIRECTORY, links=2, parent=1)),
     item(6, INODE, 0, inode(REGULAR, size=5, inline=1)),
-    item(6, INLINE, 0, b"inner"),
     item(9, INODE, 0, inode(REGULAR, links=0)),
+    item(CONTENT + 6, INLINE, 0, b"inner"),
 ]
 LOOP = [
     item(1, INODE, 0, inode(DIRECTORY, links=3, parent=1, entries=2)),

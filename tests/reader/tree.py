@@ -9,6 +9,7 @@ from image import FIRST_UNIT, TREE_ALLOCATION, TREE_FILES, UNIT, Refused, requir
 INODE = struct.Struct("<IIIIQQII4q4IQQII")
 CHUNK = 2048
 PAGE_UNITS = 16384
+CONTENT = 1 << 63
 
 
 class Inode:
@@ -46,7 +47,7 @@ class FileSystem:
         loose = []
         for key, value, node in image.walk(TREE_FILES, image.superblock.files, visit=self._claim):
             if key[1] == 1:
-                require(key[2] == 0 and key[0] >= 1, "malformed inode key")
+                require(key[2] == 0 and 1 <= key[0] < CONTENT, "malformed inode key")
                 self.inodes[key[0]] = Inode(key[0], value)
             else:
                 loose.append((key, value, node))
@@ -64,6 +65,8 @@ class FileSystem:
 
     def _attach(self, key, value, node):
         number, kind, offset = key
+        require((number >= CONTENT) == (kind == 4), f"an item of kind {kind} in the wrong range")
+        number %= CONTENT
         if kind == 7:
             require(number == 0 and value == b"", "malformed orphan")
             self.orphans.add(offset)

@@ -437,7 +437,7 @@ fn kinds_of_items_are_numbered_as_the_page_says() {
         ("### 8.2 Symbolic link target: key (inode, ", kind::SYMLINK),
         ("### 8.3 Folder entry: key (folder, ", kind::DIRENT),
         ("### 8.4 Extended attribute: key (inode, ", kind::XATTR),
-        ("### 8.5 Inline content: key (inode, ", kind::INLINE),
+        ("### 8.5 Inline content: key (2^63 + inode, ", kind::INLINE),
         ("### 8.6 Extent: key (inode, ", kind::EXTENT),
         ("### 8.7 Orphan: key (0, ", kind::ORPHAN),
         ("### 8.8 Allocation map (allocation tree): key (0, ", kind::BITMAP),

@@ -32,7 +32,7 @@ struct Node {
 pub(super) struct Seen {
     nodes: HashMap<u64, Node>,
     orphans: HashSet<u64>,
-    /// Ranges of inodes of which something could not be read.
+    /// Ranges of keys, by object, that could not be read.
     lost: Vec<(u64, u64)>,
     names: Vec<(u64, Vec<u8>)>,
     reserved: u64,
@@ -72,12 +72,13 @@ impl Seen {
         self.reserved = self.reserved.saturating_add(units);
     }
 
-    pub(super) fn lose(&mut self, first: InodeNo, last: InodeNo) {
-        self.lost.push((first.0, last.0));
+    pub(super) fn lose(&mut self, first: u64, last: u64) {
+        self.lost.push((first, last));
     }
 
-    pub(super) fn is_lost(&self, inode: InodeNo) -> bool {
-        self.lost.iter().any(|(first, last)| (*first..=*last).contains(&inode.0))
+    /// Whether items of this object may have been lost.
+    pub(super) fn is_lost(&self, object: u64) -> bool {
+        self.lost.iter().any(|(first, last)| (*first..=*last).contains(&object))
     }
 
     pub(super) fn inodes(&self) -> u64 {
@@ -186,7 +187,7 @@ impl Counts<'_> {
         for (&inode, node) in inodes {
             let number = InodeNo(inode);
             if !node.exists {
-                if !self.seen.is_lost(number) {
+                if !self.seen.is_lost(inode) {
                     let name = self.seen.names.iter().find(|(child, _)| *child == inode);
                     let name = name.map(|(_, name)| name.clone()).unwrap_or_default();
                     let folder = InodeNo(node.named_by);
@@ -218,7 +219,7 @@ impl Counts<'_> {
             }
         }
         for inode in &self.seen.orphans {
-            if !self.seen.nodes.contains_key(inode) && !self.seen.is_lost(InodeNo(*inode)) {
+            if !self.seen.nodes.contains_key(inode) && !self.seen.is_lost(*inode) {
                 notes.add(Finding::Item { inode: InodeNo(*inode), what: "orphan record" });
             }
         }
@@ -228,7 +229,7 @@ impl Counts<'_> {
     fn reachability(&self, notes: &mut Notes) {
         let mut sound: HashSet<u64> = HashSet::from([InodeNo::ROOT.0]);
         for (&inode, node) in &self.seen.nodes {
-            if !node.exists || node.stored_links == 0 || self.seen.is_lost(InodeNo(inode)) {
+            if !node.exists || node.stored_links == 0 || self.seen.is_lost(inode) {
                 continue;
             }
             let mut path = HashSet::new();
@@ -243,7 +244,7 @@ impl Counts<'_> {
                 }
                 match self.seen.nodes.get(&at) {
                     Some(node) if node.named_by != 0 => at = node.named_by,
-                    _ => break self.seen.is_lost(InodeNo(at)),
+                    _ => break self.seen.is_lost(at),
                 }
             };
             if reached {

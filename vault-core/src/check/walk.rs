@@ -4,7 +4,7 @@ use super::counts::{Seen, UsedUnits};
 use super::{Depth, Finding, Notes, Progress, Show};
 use crate::error::{Damage, FsError, FsResult};
 use crate::format::inode::Inode;
-use crate::format::key::{Key, kind};
+use crate::format::key::{CONTENT_RANGE, Key, kind};
 use crate::format::node::{Place, TreeId};
 use crate::format::pointer::Pointer;
 use crate::fs::{Extent, decode_entry, xattr_head};
@@ -14,11 +14,12 @@ use crate::store::pool::Pool;
 use crate::store::sealed::Owner;
 use crate::tree::node::{Link, Node};
 use crate::tree::read::child_place;
+use std::collections::BTreeMap;
 
 /// Units between two looks at the progress.
 const STRIDE: u64 = 4096;
 
-/// The file whose items pass by: they lie together, the inode first.
+/// The file whose items pass by: all but its inline content lie together, the inode first.
 struct Current {
     inode: InodeNo,
     file: Inode,
@@ -28,7 +29,6 @@ struct Current {
     xattrs: u64,
     /// Next block that an extent may begin at.
     next_block: u64,
-    content: bool,
     target: bool,
 }
 
@@ -41,6 +41,8 @@ pub(super) struct Walk<'a, 's> {
     seen: Seen,
     used: UsedUnits,
     current: Option<Current>,
+    /// Sizes of the inline files whose content was not met yet.
+    awaited: BTreeMap<u64, u64>,
     done: u64,
     shown: u64,
 }
@@ -61,6 +63,7 @@ impl<'a, 's> Walk<'a, 's> {
             seen: Seen::default(),
             used: UsedUnits::new(pool.length()),
             current: None,
+            awaited: BTreeMap::new(),
             done: 0,
             shown: 0,
         }
@@ -75,6 +78,11 @@ impl<'a, 's> Walk<'a, 's> {
         let root = self.pool.roots().0;
         self.node(&root, &Blocks::root_place(TreeId::FileSystem, &root))?;
         self.end_file();
+        for inode in std::mem::take(&mut self.awaited).into_keys() {
+            if !self.seen.is_lost(Key::content(InodeNo(inode)).object) {
+                self.notes.add(Finding::Item { inode: InodeNo(inode), what: "inline content" });
+            }
+        }
         Ok(())
     }
 
@@ -91,8 +99,8 @@ impl<'a, 's> Walk<'a, 's> {
             Ok(node) => node,
             Err(FsError::Damaged(damage)) => {
                 let last = place.upper.map_or(u64::MAX, |upper| upper.object);
-                let (first, last) = (InodeNo(place.lower.object), InodeNo(last));
-                self.seen.lose(first, last);
+                self.seen.lose(place.lower.object, last);
+                let (first, last) = inodes_between(&place.lower, place.upper.as_ref());
                 self.notes.add(Finding::Node { damage, tree: place.tree, first, last });
                 return Ok(());
             }
@@ -124,6 +132,10 @@ impl<'a, 's> Walk<'a, 's> {
             }
             return Ok(());
         }
+        if key.is_content() {
+            self.content(key, value);
+            return Ok(());
+        }
         if self.current.as_ref().is_none_or(|current| current.inode != inode) {
             self.end_file();
             self.begin_file(key, value);
@@ -145,11 +157,23 @@ impl<'a, 's> Walk<'a, 's> {
         }
     }
 
+    /// Holds inline content against its file, which was met before: its keys are lower.
+    fn content(&mut self, key: &Key, value: &[u8]) {
+        self.end_file();
+        let inode = InodeNo(key.object & !CONTENT_RANGE);
+        let size = self.awaited.remove(&inode.0);
+        let fits = size == Some(value.len() as u64) && value.len() <= 4096;
+        let is_lost = size.is_none() && self.seen.is_lost(inode.0);
+        if *key != Key::content(inode) || !(fits || is_lost) {
+            self.notes.add(Finding::Item { inode, what: "inline content" });
+        }
+    }
+
     fn begin_file(&mut self, key: &Key, value: &[u8]) {
         let inode = InodeNo(key.object);
         let decoded = if key.kind == kind::INODE { Inode::decode(value).ok() } else { None };
         let Some(file) = decoded else {
-            if !self.seen.is_lost(inode) {
+            if !self.seen.is_lost(inode.0) {
                 self.notes.add(Finding::Item { inode, what: "inode" });
             }
             // The other items of the file have nothing to be held against.
@@ -157,6 +181,9 @@ impl<'a, 's> Walk<'a, 's> {
             return;
         };
         self.seen.file(inode, &file);
+        if file.inline {
+            self.awaited.insert(inode.0, file.size);
+        }
         self.current = Some(Current {
             inode,
             file,
@@ -165,7 +192,6 @@ impl<'a, 's> Walk<'a, 's> {
             units: 0,
             xattrs: 0,
             next_block: 0,
-            content: false,
             target: false,
         });
     }
@@ -183,12 +209,6 @@ impl<'a, 's> Walk<'a, 's> {
                 current.entries += 1;
                 current.folders += u64::from(file_kind == crate::fs::FileKind::Directory);
                 self.seen.entry(inode, child, file_kind, name);
-            }
-            kind::INLINE => {
-                current.content = true;
-                if value.len() as u64 != current.file.size || value.len() > 4096 {
-                    self.notes.add(Finding::Item { inode, what: "inline content" });
-                }
             }
             kind::SYMLINK => {
                 current.target = true;
@@ -247,7 +267,7 @@ impl<'a, 's> Walk<'a, 's> {
     fn end_file(&mut self) {
         let Some(current) = self.current.take() else { return };
         let Current { inode, file, .. } = current;
-        if self.seen.is_lost(inode) {
+        if self.seen.is_lost(inode.0) {
             return;
         }
         let counts = [
@@ -261,9 +281,6 @@ impl<'a, 's> Walk<'a, 's> {
             }
         }
         self.seen.subfolders(inode, current.folders);
-        if file.inline != current.content {
-            self.notes.add(Finding::Item { inode, what: "inline content" });
-        }
         if (file.kind == crate::fs::FileKind::Symlink) != current.target {
             self.notes.add(Finding::Item { inode, what: "link target" });
         }
@@ -285,5 +302,15 @@ impl<'a, 's> Walk<'a, 's> {
             (self.show)(Progress { done: self.done, total: self.pool.allocated() })?;
         }
         Ok(())
+    }
+}
+
+/// Returns the first and last inode that a node may hold something of.
+fn inodes_between(lower: &Key, upper: Option<&Key>) -> (InodeNo, InodeNo) {
+    match upper {
+        Some(upper) if lower.is_content() == upper.is_content() => {
+            (InodeNo(lower.object & !CONTENT_RANGE), InodeNo(upper.object & !CONTENT_RANGE))
+        }
+        _ => (InodeNo(lower.object & !CONTENT_RANGE), InodeNo(u64::MAX)),
     }
 }

@@ -23,10 +23,13 @@ pub mod kind {
     pub const BITMAP: u8 = 8;
 }
 
+/// Inline content has the keys from this object on to itself; inode numbers are below it.
+pub const CONTENT_RANGE: u64 = 1 << 63;
+
 /// The key of an item; orders by object, then kind, then offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
-    /// The inode concerned; 0 for items of the whole vault.
+    /// The inode concerned; 0 for items of the whole vault; [`CONTENT_RANGE`] more for content.
     pub object: u64,
     /// The kind of item, one of [`kind`].
     pub kind: u8,
@@ -51,6 +54,11 @@ impl Key {
         Self::of(inode, kind::INODE, 0)
     }
 
+    /// The key of a small file's whole content.
+    pub fn content(inode: InodeNo) -> Self {
+        Self { object: inode.0 | CONTENT_RANGE, kind: kind::INLINE, offset: 0 }
+    }
+
     /// The key of an orphan record.
     pub fn orphan(inode: InodeNo) -> Self {
         Self { object: 0, kind: kind::ORPHAN, offset: inode.0 }
@@ -59,6 +67,11 @@ impl Key {
     /// The key of a page of the allocation map.
     pub fn bitmap(page: u64) -> Self {
         Self { object: 0, kind: kind::BITMAP, offset: page }
+    }
+
+    /// Whether this is the key of content, rather than of what describes files.
+    pub fn is_content(&self) -> bool {
+        self.object >= CONTENT_RANGE
     }
 
     /// Whether both keys belong to the same list of items.

@@ -7,7 +7,7 @@
 use crate::error::FsError;
 use crate::error::{Damage, FsResult};
 use crate::format::inode::Inode;
-use crate::format::key::{Key, kind};
+use crate::format::key::Key;
 use crate::format::pointer::Pointer;
 use crate::fs::extents::Extent;
 use crate::fs::inode::{clear_privileges, stamp_modified};
@@ -125,7 +125,7 @@ impl Fs {
     }
 
     fn read_inline(&self, inode: InodeNo, file: &Inode) -> FsResult<Vec<u8>> {
-        let key = Key::of(inode, kind::INLINE, 0);
+        let key = Key::content(inode);
         let content = self.pool.get(&key, <[u8]>::to_vec)?;
         match content {
             Some(content) if content.len() as u64 == file.size => Ok(content),
@@ -226,7 +226,7 @@ impl Fs {
             target.copy_from_slice(data);
         }
         file.inline = true;
-        self.pool.put(Key::of(inode, kind::INLINE, 0), content)
+        self.pool.put(Key::content(inode), content)
     }
 
     /// Moves inline content into a block.
@@ -236,7 +236,7 @@ impl Fs {
         }
         let mut content = self.read_inline(inode, file)?;
         content.resize(usize_of(self.block_size())?, 0);
-        self.pool.remove(&Key::of(inode, kind::INLINE, 0))?;
+        self.pool.remove(&Key::content(inode))?;
         self.dirty.insert((inode.0, 0), content.into_boxed_slice());
         file.inline = false;
         Ok(())
@@ -359,12 +359,12 @@ impl Fs {
         }
         if file.inline {
             if size == 0 {
-                self.pool.remove(&Key::of(inode, kind::INLINE, 0))?;
+                self.pool.remove(&Key::content(inode))?;
                 file.inline = false;
             } else if size <= INLINE_MAX {
                 let mut content = self.read_inline(inode, file)?;
                 content.resize(usize_of(size)?, 0);
-                self.pool.put(Key::of(inode, kind::INLINE, 0), content)?;
+                self.pool.put(Key::content(inode), content)?;
             } else {
                 self.spill(inode, file)?;
             }

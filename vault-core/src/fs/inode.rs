@@ -2,7 +2,7 @@
 
 use crate::error::{Damage, FsError, FsResult};
 use crate::format::inode::Inode;
-use crate::format::key::Key;
+use crate::format::key::{CONTENT_RANGE, Key};
 use crate::fs::state::Fs;
 use crate::fs::types::{Attr, FileKind, SetAttr, SetTime};
 use crate::ids::InodeNo;
@@ -18,6 +18,9 @@ const ACCESSED_AGE: i64 = 24 * 60 * 60;
 impl Fs {
     /// Loads an inode; one that is gone is `Stale`.
     pub(super) fn load(&self, inode: InodeNo) -> FsResult<Inode> {
+        if inode.0 >= CONTENT_RANGE {
+            return Err(FsError::Stale);
+        }
         let decoded = self.pool.get(&Key::inode(inode), Inode::decode)?.ok_or(FsError::Stale)?;
         let mut found = decoded.map_err(|_| Damage::Item { inode, what: "inode" })?;
         if let Some(time) = self.accessed.lock().get(&inode.0) {

@@ -31,7 +31,7 @@ impl Fs {
         self.drop_dirty(inode, 0, u64::MAX);
         self.clear_extents(inode, &mut file, 0, u64::MAX)?;
         if file.inline {
-            self.pool.remove(&Key::of(inode, kind::INLINE, 0))?;
+            self.pool.remove(&Key::content(inode))?;
         }
         if file.kind == FileKind::Symlink {
             self.pool.remove(&Key::of(inode, kind::SYMLINK, 0))?;

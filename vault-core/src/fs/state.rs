@@ -1,6 +1,7 @@
 //! The file system's state: the store, content not yet sealed, and times not yet stored.
 
 use crate::error::{FsError, FsResult};
+use crate::format::key::CONTENT_RANGE;
 use crate::format::pointer::Pointer;
 use crate::fs::types::StatFs;
 use crate::ids::{InodeNo, UNIT};
@@ -95,7 +96,10 @@ impl Fs {
     /// Takes the next inode number.
     pub(super) fn new_inode(&mut self) -> FsResult<InodeNo> {
         let number = self.pool.counters.next_inode;
-        self.pool.counters.next_inode = number.checked_add(1).ok_or(FsError::NoSpace)?;
+        if number >= CONTENT_RANGE {
+            return Err(FsError::NoSpace);
+        }
+        self.pool.counters.next_inode = number + 1;
         self.pool.counters.inodes += 1;
         self.pool.touch();
         Ok(InodeNo(number))

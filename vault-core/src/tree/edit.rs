@@ -121,7 +121,12 @@ impl Edit<'_> {
         if total + HEAD_LEN <= self.max_node {
             return None;
         }
-        let mut at = if appended { items.len() - 1 } else { half(items, total) };
+        let mut at = match content_start(items) {
+            // Content gets leaves of its own, so that both ranges grow at an end.
+            Some(at) if total - prefix(items, at) + HEAD_LEN <= self.max_node => at,
+            _ if appended => items.len() - 1,
+            _ => half(items, total),
+        };
         // One oversized neighbour can leave either half too long; the middle item then moves.
         while at > 1 && prefix(items, at) + HEAD_LEN > self.max_node {
             at -= 1;
@@ -239,6 +244,12 @@ fn half(items: &[Item], total: usize) -> usize {
         })
         .unwrap_or(0);
     middle.clamp(1, items.len() - 1)
+}
+
+/// Returns where content begins in a leaf that holds other items too.
+fn content_start(items: &[Item]) -> Option<usize> {
+    let at = items.partition_point(|(key, _)| !key.is_content());
+    (at > 0 && at < items.len()).then_some(at)
 }
 
 fn prefix(items: &[Item], len: usize) -> usize {
