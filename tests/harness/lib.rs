@@ -1,6 +1,8 @@
 //! Helpers that the outside tests share: throwaway vaults, processes, attacks.
 
 pub mod binary;
+#[cfg(feature = "root")]
+pub mod engine;
 pub mod image;
 #[cfg(feature = "root")]
 pub mod process;

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 /// A process, by the number that it has outside of every ghost.
 pub type Pid = u32;
 
-fn all() -> Vec<Pid> {
+/// Every process of the machine.
+pub fn all() -> Vec<Pid> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }

@@ -1,0 +1,28 @@
+#!/bin/sh
+# Keeps a private Docker engine for as long as standard input stays open, and takes away all of it then.
+#
+#   engine.sh RUN DATA GROUP    folders for its sockets and its data, and the name of its control group
+#
+# Whoever started this holds the other end: when that process ends, in whatever way, the engine ends too. Engine and
+# containers live in a PID and a mount namespace of their own, so that one signal ends them and no mount is left.
+set -u
+run=$1 data=$2 group=$3
+
+# shellcheck disable=SC2016 # expanded by the inner shell, which reaps what the engine leaves behind
+unshare --mount --propagation slave --pid --fork --kill-child=KILL --mount-proc sh -c '
+  dockerd --host "unix://$1/socket" --data-root "$2" --exec-root "$1/exec" --pidfile "$1/pid" \
+    --cgroup-parent "/$3" --bridge=none --iptables=false --ip6tables=false >"$1/log" 2>&1 &
+  wait $!
+' engine "$run" "$data" "$group" </dev/null &
+engine=$!
+
+cat >/dev/null
+
+kill -KILL "$engine"
+wait "$engine"
+for _ in 1 2 3 4 5 6 7 8 9 10; do
+  rm -rf "$run" "$data" 2>/dev/null && break
+  sleep 1
+done
+find /sys/fs/cgroup -depth -type d -path "*/$group*" -exec rmdir {} + 2>/dev/null
+exit 0
