@@ -26,6 +26,30 @@ fn one_sudo_rule_for_the_helper_is_enough_and_the_shell_is_the_users() {
     }
 }
 
+/// Who comes second joins, also when it notices only behind sudo that another came first.
+#[test]
+fn two_pulls_at_once_through_sudo_share_one_ghost() {
+    let user = User::new("five");
+    let project = Project::of(&user);
+    assert!(project.run("echo kept > ~/secrets/kept").status.success());
+    for round in 0..4 {
+        // The one whose ghost it is ends the other's session: only after both have spoken.
+        let [one, two] = ["one", "two"].map(|name| {
+            let met = ["one", "two"].map(|name| format!("-e met-{round}-{name}")).join(" -a ");
+            let line = format!(
+                "readlink /proc/self/ns/mnt; touch met-{round}-{name}
+                 until [ {met} ]; do sleep 0.05; done"
+            );
+            project.pull(&line).spawn().unwrap()
+        });
+        let [one, two] = [finish(one), finish(two)];
+        assert!(one.status.success() || two.status.success(), "{one:?} {two:?}");
+        assert!(one.stdout.starts_with(b"mnt:"), "{one:?} {two:?}");
+        assert_eq!(one.stdout, two.stdout, "{one:?} {two:?}");
+        project.assert_vault_whole();
+    }
+}
+
 #[test]
 fn kill_of_any_process_of_a_sudo_ghost_leaves_nothing() {
     let user = User::new("two");

@@ -156,13 +156,19 @@ impl Project {
         child
     }
 
-    /// The socket of this project's ghost: its folder is named by the project's path.
+    /// The socket of this project's ghost.
     pub(crate) fn door(&self) -> PathBuf {
+        self.place().join("socket")
+    }
+
+    /// The folder of this project's ghost: it is named by the project's path.
+    fn place(&self) -> PathBuf {
         let line = format!("printf %s '{}/project' | sha256sum", self.path().display());
         let output = Command::new("sh").args(["-c", &line]).output().expect("sha256sum");
         let digest = String::from_utf8_lossy(&output.stdout).into_owned();
         let name = digest.get(..16).expect("a digest");
-        Path::new("/run/tazpod/0").join(name).join("socket")
+        let uid = self.user.as_ref().map_or(0, |(uid, _)| *uid);
+        Path::new("/run/tazpod").join(uid.to_string()).join(name)
     }
 
     /// Waits until the ghost has at least `count` processes, and returns all of them in order: what a
@@ -219,11 +225,16 @@ impl Project {
         assert!(!self.path().join("project/.tazpod/vault/vault.img.in-use").exists());
     }
 
-    /// Asserts that the vault opens and holds what was made durable in it.
+    /// Asserts that the vault opens and holds what was made durable in it, and that this ghost, whose end
+    /// is an ordinary one, takes away what earlier ones may have left too.
     pub(crate) fn assert_vault_whole(&self) {
         let output = self.run("cat ~/secrets/kept");
         assert_eq!(String::from_utf8_lossy(&output.stdout), "kept\n", "{output:?}");
         assert!(output.status.success());
+        self.assert_nothing_left();
+        for path in [self.place(), self.place().with_extension("lock")] {
+            assert!(!path.exists(), "{} is left", path.display());
+        }
     }
 }
 

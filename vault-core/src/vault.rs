@@ -19,7 +19,7 @@ use crate::crypto::secret::{SecretBytes, VolumeKey};
 use crate::crypto::subkeys::Subkeys;
 use crate::device::BlockDevice;
 use crate::error::FsResult;
-use crate::format::header::{BLOCK_SHIFTS, HEADER_UNITS, Header};
+use crate::format::header::{BLOCK_SHIFTS, HEADER_UNITS, Header, sequence_fits};
 use crate::format::keyslot::{KEYSLOTS, Keyslot, SlotLabel, is_slot};
 use crate::ids::{SlotIndex, UNIT_U64, VaultId};
 use crate::keyslot::{Attempt, Credential, NewSlot, SlotPorts, wrap};
@@ -286,13 +286,10 @@ impl Vault<Unlocked> {
         self.state.copies
     }
 
-    /// Judges the header by the sequence number in the newest superblock.
-    ///
-    /// A lower number is an old header put back, which may hold a slot that was removed. One above
-    /// is a change whose superblock did not arrive; more than that has no innocent explanation.
+    /// Judges the header by the sequence number in the newest superblock ([`sequence_fits`]).
     pub fn judge_sequence(&self, committed: u64) -> Result<(), VaultError> {
         let found = self.state.header.sequence;
-        if found == committed || Some(found) == committed.checked_add(1) {
+        if sequence_fits(found, committed) {
             Ok(())
         } else {
             Err(VaultError::HeaderReplaced { found, committed })

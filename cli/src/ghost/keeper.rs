@@ -6,7 +6,7 @@
 use super::client::{self, Outcome, Watch};
 use super::link::Link;
 use super::place::{Place, Taken};
-use super::protocol::Request;
+use super::protocol::{FromHelper, Request};
 use super::supervisor::{self, Making};
 use super::{privilege, teardown};
 use crate::error::{Error, Kind, Result};
@@ -47,7 +47,12 @@ pub(crate) fn keep(keeping: Keeping, ui: &Ui) -> Result<u8> {
     // Whatever outlives the supervisor becomes our child, so that its end can be waited for.
     nix::sys::prctl::set_child_subreaper(true).map_err(|cause| failed(cause.into()))?;
     let identity = privilege::identity_of(keeping.uid, keeping.gid)?;
-    let taken = take(&keeping)?;
+    let taken = match take(&keeping) {
+        Err(error) if error.kind() == Kind::InUse && keeping.upstream.is_some() => {
+            return hand_back(keeping.upstream, error);
+        }
+        taken => taken?,
+    };
     teardown::sweep(&taken)?;
     let watch = Watch::begin()?;
     let (mut link, outside) = Link::pair().map_err(failed)?;
@@ -85,6 +90,14 @@ pub(crate) fn keep(keeping: Keeping, ui: &Ui) -> Result<u8> {
     }
 }
 
+/// Leaves it to the client behind sudo to join the ghost that came first.
+fn hand_back(client: Option<Link>, error: Error) -> Result<u8> {
+    match client.map(|link| link.send(&FromHelper::Taken, &[])) {
+        Some(Ok(())) => Ok(error.exit_status()),
+        _ => Err(error),
+    }
+}
+
 fn take(keeping: &Keeping) -> Result<Taken> {
     let request = &keeping.request;
     let place = if request.rootless {
@@ -92,19 +105,23 @@ fn take(keeping: &Keeping) -> Result<Taken> {
     } else {
         Place::of_root(keeping.uid, request.project.path())
     };
-    let in_use = || {
-        Error::new(Kind::InUse, "another ghost of this project is opening or closing")
-            .hint("try again in a moment")
-    };
     // One that is closing lets go in a moment; one that has a door can be joined.
     let deadline = Instant::now() + GOING;
     loop {
         match place.take()? {
             Some(taken) => return Ok(taken),
-            None if Instant::now() >= deadline || place.has_door() => return Err(in_use()),
+            None if Instant::now() >= deadline || place.has_door() => {
+                return Err(taken_by_another());
+            }
             None => std::thread::sleep(Duration::from_millis(20)),
         }
     }
+}
+
+/// Returns the error for a place that another ghost has.
+pub(crate) fn taken_by_another() -> Error {
+    Error::new(Kind::InUse, "another ghost of this project is opening or closing")
+        .hint("try again in a moment")
 }
 
 /// Waits until everything of a killed ghost is gone, then sweeps.
@@ -117,6 +134,8 @@ fn clean_up(place: &Place, lock: OwnedFd) -> Result<()> {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    let taken = place.adopt(lock)?;
-    teardown::remove(&taken)
+    match place.adopt(lock)? {
+        Some(taken) => teardown::remove(&taken),
+        None => Ok(()),
+    }
 }

@@ -150,7 +150,7 @@ pub(crate) fn through_sudo(sudo: &Path, request: &Request, secret: &Secret, ui: 
     // The child's end must be its alone, or its death would not be seen.
     drop(command);
     let link = Some(Link::new(ours));
-    Errand { child, link, said_hello: false }.attend(&events, request, secret)
+    Errand { child, link, said_hello: false, is_taken: false }.attend(&events, request, secret)
 }
 
 /// Whether sudo would ask for a password, or refuse.
@@ -167,6 +167,7 @@ struct Errand {
     child: Child,
     link: Option<Link>,
     said_hello: bool,
+    is_taken: bool,
 }
 
 impl Errand {
@@ -186,10 +187,12 @@ impl Errand {
                     _ => self.link = None,
                 }
             }
-            if let Ok(Some(status)) = self.child.try_wait() {
+            let ended = self.child.try_wait();
+            // What it still said comes first.
+            self.talk(request, secret)?;
+            if let Ok(Some(status)) = ended {
                 return self.ended(status);
             }
-            self.talk(request, secret)?;
         }
     }
 
@@ -217,6 +220,10 @@ impl Errand {
                 });
                 sent.map_err(|cause| Error::environment("the helper is gone").caused_by(cause))
             }
+            Ok(Some(Received::Message(FromHelper::Taken, _))) => {
+                self.is_taken = true;
+                Ok(())
+            }
             _ => {
                 self.link = None;
                 Ok(())
@@ -225,6 +232,9 @@ impl Errand {
     }
 
     fn ended(&self, status: ExitStatus) -> Result<u8> {
+        if self.is_taken {
+            return Err(keeper::taken_by_another());
+        }
         let signalled = status.signal().map(|signal| 128 + signal);
         let code = status.code().or(signalled).unwrap_or(1);
         let code = u8::try_from(code).unwrap_or(u8::MAX);

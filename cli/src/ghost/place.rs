@@ -78,18 +78,31 @@ impl Place {
     pub(crate) fn take(&self) -> Result<Option<Taken>> {
         let parent = self.open_parent().map_err(|cause| self.unusable(&self.parent, cause))?;
         let failed = |cause| self.unusable(&self.folder(), cause);
-        let lock =
-            folder::open_file(&parent, &format!("{}.lock", self.name), 0o600).map_err(failed)?;
-        if !folder::try_lock(&lock).map_err(failed)? {
+        loop {
+            let lock = folder::open_file(&parent, &self.lock_name(), 0o600).map_err(failed)?;
+            if !folder::try_lock(&lock).map_err(failed)? {
+                return Ok(None);
+            }
+            // Its last holder may have removed it between the two steps: then it locks nothing.
+            if is_named(&lock).map_err(failed)? {
+                return self.fill(parent, lock).map(Some);
+            }
+        }
+    }
+
+    /// Takes the place over with a lock that this process has kept; `None` if the ghost that had it
+    /// was taken away in order, and the place may be another's by now.
+    pub(crate) fn adopt(&self, lock: OwnedFd) -> Result<Option<Taken>> {
+        let failed = |cause| self.unusable(&self.parent, cause);
+        if !is_named(&lock).map_err(failed)? {
             return Ok(None);
         }
+        let parent = self.open_parent().map_err(failed)?;
         self.fill(parent, lock).map(Some)
     }
 
-    /// Takes the place over with a lock that this process has kept.
-    pub(crate) fn adopt(&self, lock: OwnedFd) -> Result<Taken> {
-        let parent = self.open_parent().map_err(|cause| self.unusable(&self.parent, cause))?;
-        self.fill(parent, lock)
+    fn lock_name(&self) -> String {
+        format!("{}.lock", self.name)
     }
 
     fn fill(&self, parent: OwnedFd, lock: OwnedFd) -> Result<Taken> {
@@ -139,6 +152,11 @@ fn judge(opened: &OwnedFd, owner: Uid) -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::new(io::ErrorKind::PermissionDenied, "another user could change it"))
+}
+
+/// Whether an open file still has a name.
+fn is_named(file: &OwnedFd) -> io::Result<bool> {
+    Ok(folder::facts(file)?.links > 0)
 }
 
 fn name_of(project: &Path) -> String {
@@ -191,9 +209,14 @@ impl Taken {
         folder::remove_folder(&self.folder, VAULT)
     }
 
-    /// Removes the ghost's folder itself; the lock file stays, since another may wait for it.
+    /// Removes the ghost's folder itself, and then the lock file: from there on the place is free,
+    /// and whoever locks the file that is gone looks again.
     pub(crate) fn remove(&self) -> io::Result<()> {
-        folder::remove_folder(&self.parent, &self.place.name)
+        if !is_named(&self.lock)? {
+            return Ok(());
+        }
+        folder::remove_folder(&self.parent, &self.place.name)?;
+        folder::remove_file(&self.parent, &self.place.lock_name())
     }
 }
 
@@ -202,6 +225,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn place(parent: &Path) -> Place {
         let project = Path::new("/some/project");
@@ -216,9 +240,43 @@ mod tests {
         assert!(place.take().unwrap().is_none());
         first.clear().unwrap();
         first.remove().unwrap();
-        assert!(!place.folder().exists());
+        assert_eq!(std::fs::read_dir(&place.parent).unwrap().count(), 0, "nothing is left");
         drop(first);
         assert!(place.take().unwrap().is_some());
+    }
+
+    /// The lock's file is removed by whoever holds it, while others are about to lock it.
+    #[test]
+    fn place_has_one_owner_however_quickly_they_follow_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = place(dir.path());
+        let owners = AtomicUsize::new(0);
+        let taken = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while taken.load(Ordering::Relaxed) < 2000 {
+                        let Some(mine) = place.take().unwrap() else { continue };
+                        assert_eq!(owners.fetch_add(1, Ordering::SeqCst), 0, "two owners");
+                        taken.fetch_add(1, Ordering::Relaxed);
+                        owners.fetch_sub(1, Ordering::SeqCst);
+                        mine.remove().unwrap();
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn place_that_was_left_in_order_is_not_adopted() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = place(dir.path());
+        let first = place.take().unwrap().expect("nobody holds it");
+        let kept = first.lock().try_clone().unwrap();
+        drop(first);
+        let again = place.adopt(kept.try_clone().unwrap()).unwrap().expect("it was not left");
+        again.remove().unwrap();
+        assert!(place.adopt(kept).unwrap().is_none());
     }
 
     #[test]

@@ -481,6 +481,8 @@ pub(crate) enum FromAgent {
 pub(crate) enum FromHelper {
     /// The helper runs; the request may be sent.
     Hello,
+    /// Another ghost of the project came first; nothing was made.
+    Taken,
 }
 
 #[cfg(test)]

@@ -322,9 +322,11 @@ impl Supervisor {
         match message {
             FromInit::Ready { weaknesses } => {
                 self.weaknesses.extend(weaknesses);
-                if self.phase == Phase::Making {
-                    self.phase = Phase::Looking;
+                // A ghost that is ending already has no use for its vault.
+                if self.phase != Phase::Making {
+                    return;
                 }
+                self.phase = Phase::Looking;
                 if matches!(self.backend.opening(), Opening::Mounted(_)) {
                     self.vault_is_open();
                 } else if let Some(exists) = self.waiting.take() {

@@ -20,6 +20,8 @@ pub(crate) struct Facts {
     pub(crate) permissions: u32,
     /// Whether it is a folder.
     pub(crate) is_folder: bool,
+    /// How many names it has; none once it was removed.
+    pub(crate) links: u64,
     /// The device that a character device file names.
     pub(crate) special: u64,
 }
@@ -33,6 +35,7 @@ pub(crate) fn facts(fd: impl AsFd) -> io::Result<Facts> {
         uid: stat.st_uid,
         gid: stat.st_gid,
         permissions: stat.st_mode & 0o7777,
+        links: stat.st_nlink,
         is_folder: stat.st_mode & libc::S_IFMT == libc::S_IFDIR,
         special: stat.st_rdev,
     })

@@ -32,6 +32,14 @@ pub struct Header {
     pub slots: [Option<Keyslot>; KEYSLOTS],
 }
 
+/// Whether a header of this sequence number belongs to a state that was committed under `committed`.
+///
+/// A lower number is an old header put back, which may hold a slot that was removed. One above is a
+/// change whose superblock did not arrive; more than that has no innocent explanation.
+pub fn sequence_fits(found: u64, committed: u64) -> bool {
+    found == committed || Some(found) == committed.checked_add(1)
+}
+
 /// A unit is not a header that can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]

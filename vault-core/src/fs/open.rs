@@ -3,7 +3,7 @@
 use crate::crypto::subkeys::Subkeys;
 use crate::device::BlockDevice;
 use crate::error::{Damage, FsError};
-use crate::format::header::BLOCK_SHIFTS;
+use crate::format::header::{BLOCK_SHIFTS, sequence_fits};
 use crate::format::inode::Inode;
 use crate::format::key::Key;
 use crate::format::pointer::{ADDRESS_LIMIT, FIRST_BLOCK};
@@ -164,10 +164,10 @@ pub(super) fn open(
     let (mut ring, opened) = Ring::read(&*setup.device, &blocks.sealer)?;
     let known = options.witness.map(|witness| witness.generation);
     let Recovered { chosen, stepped_back, twinned } = recover(&blocks, opened, known)?;
-    let expected = chosen.superblock.length.saturating_mul(UNIT_U64);
+    let length = chosen.superblock.length.saturating_mul(UNIT_U64);
     let actual = setup.device.len().map_err(FsError::Io)?;
-    if actual < expected {
-        return Err(Damage::Truncated { actual, expected }.into());
+    if actual < length {
+        return Err(Damage::Truncated { actual, expected: length }.into());
     }
     let found = Witness {
         vault: setup.vault,
@@ -176,7 +176,10 @@ pub(super) fn open(
         root_tag: chosen.tag,
         retired: false,
     };
-    judge_header(setup.header_sequence, found.header_sequence)?;
+    let (header, expected) = (setup.header_sequence, found.header_sequence);
+    if !sequence_fits(header, expected) {
+        return Err(MountError::HeaderRolledBack { header, expected });
+    }
     if let Some(known) = &options.witness {
         known.judge(&found, options.accept_generation)?;
     }
@@ -201,13 +204,4 @@ pub(crate) fn open_for_check(
     let options = OpenOptions { read_only: true, ..*options };
     let (fs, _, opened) = open(setup, &options)?;
     Ok((fs.pool, opened))
-}
-
-/// The header may be one change ahead of the superblock: that change was interrupted.
-fn judge_header(header: u64, expected: u64) -> Result<(), MountError> {
-    if header == expected || Some(header) == expected.checked_add(1) {
-        Ok(())
-    } else {
-        Err(MountError::HeaderRolledBack { header, expected })
-    }
 }
