@@ -3,7 +3,8 @@
 //! A transcript is a file of commands after `$ `, each followed by everything that it prints, both
 //! streams as they come, and by `[status]` unless that is 0. `[..]` stands for anything within a
 //! line, `<dir>` for the folder that holds home and project. Every transcript runs in a project folder of its own, without a terminal. `UPDATE=1` writes
-//! down what is printed instead of comparing; read the difference before you commit it.
+//! down what is printed instead of comparing; read the difference before you commit it. `ONLY=NAME` replays the
+//! transcripts with that in their name.
 #![allow(clippy::unwrap_used)]
 
 mod ownership;
@@ -24,6 +25,9 @@ fn transcripts_read_as_written_down() {
         fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     assert!(paths.len() > 5, "the transcripts are gone");
+    if let Ok(only) = std::env::var("ONLY") {
+        paths.retain(|path| path.to_str().unwrap().contains(&only));
+    }
     let differing: Vec<_> = paths.iter().filter_map(|path| difference(path)).collect();
     assert!(differing.is_empty(), "\n{}", differing.join("\n"));
 }

@@ -3,9 +3,10 @@
 //!
 //! Damage does not stop the walk: what a damaged node or block takes with it is reported, and the
 //! rest is verified. Memory is bounded by a few dozen bytes for each file, a bit for each unit, and
-//! [`MOST_FINDINGS`].
+//! [`MOST_FINDINGS`]: names are read once more, and only those that lead to what is wrong.
 
 mod counts;
+mod names;
 mod walk;
 
 use crate::error::{Damage, FsError};
@@ -67,10 +68,23 @@ pub enum Finding {
     Dangling {
         /// The folder.
         folder: InodeNo,
-        /// The name.
-        name: Vec<u8>,
         /// The missing inode.
         inode: InodeNo,
+    },
+    /// A file has a name, and a damaged node took the rest of it.
+    Gone {
+        /// The file.
+        inode: InodeNo,
+    },
+    /// A damaged node took a part of a file: of a folder entries, of a regular file content. What is
+    /// missing of the content cannot be told from holes.
+    Incomplete {
+        /// The file.
+        inode: InodeNo,
+        /// First byte of content concerned.
+        offset: u64,
+        /// Number of bytes concerned; none for anything but a regular file.
+        len: u64,
     },
     /// A count in an inode is not what was found.
     Count {
@@ -127,6 +141,8 @@ impl Finding {
                 | Self::Content { .. }
                 | Self::Item { .. }
                 | Self::Dangling { .. }
+                | Self::Gone { .. }
+                | Self::Incomplete { .. }
         )
     }
 
@@ -136,8 +152,10 @@ impl Finding {
             Self::Content { inode, .. }
             | Self::Item { inode, .. }
             | Self::Count { inode, .. }
+            | Self::Dangling { inode, .. }
+            | Self::Gone { inode }
+            | Self::Incomplete { inode, .. }
             | Self::Unreachable { inode } => Some(*inode),
-            Self::Dangling { folder, .. } => Some(*folder),
             _ => None,
         }
     }
@@ -152,8 +170,11 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Findings beyond [`MOST_FINDINGS`].
     pub unlisted: u64,
-    /// Paths of the files that findings name, as far as they can be known.
+    /// Paths of the files that findings name, as far as names are left.
     pub paths: BTreeMap<InodeNo, Vec<u8>>,
+    /// Superblock slots that hold something unreadable. The last commit before an interruption leaves
+    /// one behind, which the next commit replaces.
+    pub torn_slots: Vec<usize>,
     /// Inodes found.
     pub inodes: u64,
     /// Units in use.
@@ -194,12 +215,13 @@ pub fn check(
     walk.allocation()?;
     let (mut notes, seen, used) = walk.finish();
     Counts { pool: &pool, seen: &seen, used: &used }.judge(&mut notes)?;
-    let paths = seen.paths(notes.findings.iter().filter_map(Finding::inode));
+    let paths = names::paths(&pool, &seen, notes.findings.iter().filter_map(Finding::inode))?;
     Ok(Report {
         opened,
         findings: notes.findings,
         unlisted: notes.unlisted,
         paths,
+        torn_slots: pool.torn_slots().to_vec(),
         inodes: seen.inodes(),
         used,
     })
@@ -214,6 +236,16 @@ struct Notes {
 
 impl Notes {
     fn add(&mut self, finding: Finding) {
+        if let (
+            Some(Finding::Content { inode: before, offset: start, len: joined, .. }),
+            Finding::Content { inode, offset, len, .. },
+        ) = (self.findings.last_mut(), &finding)
+            && before == inode
+            && start.checked_add(*joined) == Some(*offset)
+        {
+            *joined = joined.saturating_add(*len);
+            return;
+        }
         if self.findings.len() < MOST_FINDINGS {
             self.findings.push(finding);
         } else {

@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
 }
 
 const EXIT_STATUS: &str = "\
-Exit status: 0 done; 64 wrong usage; 65 the image is damaged or was altered; 66 not an image that \
+Exit status: 0 done; 1 and 2 see vault check; 64 wrong usage; 65 the image is damaged or was altered; 66 not an image that \
 tazpod reads; 67 not logged in to Infisical; 68 Infisical lacks or refuses what was asked for; 69 \
 the machine lacks or refuses something; 70 a mistake of ours; 75 in use; 76 an older image than \
 this machine has seen; 77 wrong passphrase; 78 mistake in a configuration file; 130 Ctrl-C. A \

@@ -69,7 +69,7 @@ pub(crate) struct SlotListArgs {
 
 /// Read and verify everything in the vault; changes nothing
 ///
-/// Exit status as fsck's: 0 clean, 4 damage was found. Above that: see tazpod --help.
+/// Exit status: 0 clean, 2 damage was found and left as it is. Above that: see tazpod --help.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CheckArgs {
     #[command(flatten)]

@@ -13,8 +13,8 @@ use vault_core::device::Access;
 use vault_core::ids::{InodeNo, UNIT_U64};
 use vault_core::vault::CopyState;
 
-/// The exit status when something is wrong, as fsck has it: errors were left uncorrected.
-const DAMAGE_FOUND: u8 = 4;
+/// The exit status when something is wrong and was left as it is.
+const DAMAGE_LEFT: u8 = 2;
 
 /// Checks the vault.
 pub(crate) fn run(app: &App, args: &CheckArgs) -> Result<u8> {
@@ -36,7 +36,7 @@ pub(crate) fn run(app: &App, args: &CheckArgs) -> Result<u8> {
     } else {
         app.ui.print(&summary.text(&shown))?;
     }
-    Ok(if summary.clean { 0 } else { DAMAGE_FOUND })
+    Ok(if summary.clean { 0 } else { DAMAGE_LEFT })
 }
 
 #[derive(Debug, Serialize)]
@@ -48,6 +48,7 @@ struct Summary {
     bytes: u64,
     findings: Vec<Line>,
     unlisted: u64,
+    torn_slots: Vec<usize>,
 }
 
 #[derive(Debug, Serialize)]
@@ -55,6 +56,10 @@ struct Line {
     /// Whether content or names are lost.
     data: bool,
     path: Option<String>,
+    inode: Option<u64>,
+    /// The bytes of the file that are concerned.
+    offset: Option<u64>,
+    length: Option<u64>,
     what: String,
 }
 
@@ -62,14 +67,7 @@ impl Summary {
     fn of(report: &Report, copies: [CopyState; 2]) -> Self {
         let names = ["A", "B"].into_iter().zip(copies);
         let headers = names.filter_map(|(name, state)| header_finding(name, state));
-        let path = |inode: InodeNo| {
-            report.paths.get(&inode).map(|path| String::from_utf8_lossy(path).into_owned())
-        };
-        let found = report.findings.iter().map(|finding| Line {
-            data: finding.loses_data(),
-            path: finding.inode().and_then(path),
-            what: describe(finding),
-        });
+        let found = report.findings.iter().map(|finding| Line::of(finding, report));
         let findings: Vec<_> = headers.chain(found).collect();
         Self {
             clean: findings.is_empty(),
@@ -79,6 +77,7 @@ impl Summary {
             bytes: report.used.count().saturating_mul(UNIT_U64),
             findings,
             unlisted: report.unlisted,
+            torn_slots: report.torn_slots.clone(),
         }
     }
 
@@ -86,6 +85,12 @@ impl Summary {
         let mut lines: Vec<_> = self.findings.iter().map(Line::text).collect();
         if self.unlisted > 0 {
             lines.push(format!("and {} more", self.unlisted));
+        }
+        for slot in &self.torn_slots {
+            lines.push(format!(
+                "note: superblock slot {slot} is torn, as an interrupted commit leaves it; the next \
+                 commit replaces it"
+            ));
         }
         if let Some(torn) = self.stepped_back_from {
             lines.push(format!("commit {torn} was torn; the one before it was checked"));
@@ -100,6 +105,26 @@ impl Summary {
 }
 
 impl Line {
+    fn of(finding: &Finding, report: &Report) -> Self {
+        let path = |inode: InodeNo| match report.paths.get(&inode)?.as_slice() {
+            [] => Some("/".to_owned()),
+            path => Some(String::from_utf8_lossy(path).into_owned()),
+        };
+        let (offset, length) = match finding {
+            Finding::Content { offset, len, .. } => (Some(*offset), Some(*len)),
+            Finding::Incomplete { offset, len, .. } if *len > 0 => (Some(*offset), Some(*len)),
+            _ => (None, None),
+        };
+        Self {
+            data: finding.loses_data(),
+            path: finding.inode().and_then(path),
+            inode: finding.inode().map(|inode| inode.0),
+            offset,
+            length,
+            what: describe(finding),
+        }
+    }
+
     fn text(&self) -> String {
         let loss = if self.data { "lost" } else { "wrong" };
         match &self.path {
@@ -115,7 +140,19 @@ fn header_finding(name: &str, state: CopyState) -> Option<Line> {
         CopyState::Older => "is older; the next opening mends it",
         CopyState::Unusable => "cannot be read; the next opening mends it",
     };
-    Some(Line { data: false, path: None, what: format!("header copy {name} {what}") })
+    Some(Line {
+        data: false,
+        path: None,
+        inode: None,
+        offset: None,
+        length: None,
+        what: format!("header copy {name} {what}"),
+    })
+}
+
+/// Names a range by its first and last byte.
+fn bytes(offset: u64, len: u64) -> String {
+    format!("bytes {offset} to {}", offset.saturating_add(len).saturating_sub(1))
 }
 
 fn describe(finding: &Finding) -> String {
@@ -127,12 +164,18 @@ fn describe(finding: &Finding) -> String {
             format!("{damage}; inodes {first} to {last} may be incomplete")
         }
         Finding::Content { damage, offset, len, .. } => {
-            format!("bytes {offset} to {}: {damage}", offset.saturating_add(*len))
+            format!("{}: {damage}", bytes(*offset, *len))
         }
         Finding::Item { inode, what } => format!("inode {inode}: {what} is missing or malformed"),
-        Finding::Dangling { name, inode, .. } => {
-            let name = String::from_utf8_lossy(name);
-            format!("'{name}' leads to inode {inode}, which does not exist")
+        Finding::Dangling { inode, .. } => {
+            format!("the name leads to inode {inode}, which does not exist")
+        }
+        Finding::Gone { .. } => "all of it lay in a damaged block".to_owned(),
+        Finding::Incomplete { len: 0, .. } => {
+            "a part of it lay in a damaged block: entries or attributes may be missing".to_owned()
+        }
+        Finding::Incomplete { offset, len, .. } => {
+            format!("{}: a damaged block held them, or where they lie", bytes(*offset, *len))
         }
         Finding::Count { inode, what, stored, found } => {
             format!("inode {inode}: {what} is {stored}, found {found}")

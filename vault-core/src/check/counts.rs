@@ -8,10 +8,7 @@ use crate::fs::FileKind;
 use crate::ids::{BlockNo, InodeNo};
 use crate::store::alloc::{PAGE_BYTES, PAGE_UNITS};
 use crate::store::pool::Pool;
-use std::collections::{BTreeMap, HashMap, HashSet};
-
-/// Folders above each other that a path may have.
-const DEEPEST: usize = 4096;
+use std::collections::{HashMap, HashSet};
 
 /// One inode, as far as the walk knows it.
 #[derive(Clone, Copy, Default)]
@@ -32,9 +29,8 @@ struct Node {
 pub(super) struct Seen {
     nodes: HashMap<u64, Node>,
     orphans: HashSet<u64>,
-    /// Ranges of keys, by object, that could not be read.
+    /// Ranges of keys, by object, that could not be read, as the walk met them: ascending.
     lost: Vec<(u64, u64)>,
-    names: Vec<(u64, Vec<u8>)>,
     reserved: u64,
 }
 
@@ -47,15 +43,16 @@ impl Seen {
         node.folder = file.kind == FileKind::Directory;
     }
 
-    pub(super) fn entry(&mut self, folder: InodeNo, child: InodeNo, _: FileKind, name: &[u8]) {
+    pub(super) fn entry(&mut self, folder: InodeNo, child: InodeNo) {
         let node = self.nodes.entry(child.0).or_default();
         node.names = node.names.saturating_add(1);
         node.named_by = folder.0;
-        // Names are only needed for what turns out to be wrong; a small memory of folders' names is
-        // not worth a second walk, so the first of each inode is kept while there are few.
-        if self.names.len() < 100_000 {
-            self.names.push((child.0, name.to_vec()));
-        }
+    }
+
+    /// A folder that names an inode.
+    pub(super) fn named_by(&self, inode: InodeNo) -> Option<InodeNo> {
+        let folder = self.nodes.get(&inode.0)?.named_by;
+        (folder != 0).then_some(InodeNo(folder))
     }
 
     pub(super) fn subfolders(&mut self, inode: InodeNo, count: u64) {
@@ -78,35 +75,13 @@ impl Seen {
 
     /// Whether items of this object may have been lost.
     pub(super) fn is_lost(&self, object: u64) -> bool {
-        self.lost.iter().any(|(first, last)| (*first..=*last).contains(&object))
+        let begun = self.lost.partition_point(|(first, _)| *first <= object);
+        let before = begun.checked_sub(1).and_then(|last| self.lost.get(last));
+        before.is_some_and(|(_, last)| object <= *last)
     }
 
     pub(super) fn inodes(&self) -> u64 {
         self.nodes.values().filter(|node| node.exists).count() as u64
-    }
-
-    /// Returns the paths of some inodes, as far as names are known.
-    pub(super) fn paths(
-        &self,
-        wanted: impl Iterator<Item = InodeNo>,
-    ) -> BTreeMap<InodeNo, Vec<u8>> {
-        let names: HashMap<u64, &[u8]> =
-            self.names.iter().map(|(inode, name)| (*inode, &**name)).collect();
-        wanted.filter_map(|inode| Some((inode, self.path(&names, inode.0)?))).collect()
-    }
-
-    fn path(&self, names: &HashMap<u64, &[u8]>, inode: u64) -> Option<Vec<u8>> {
-        let mut parts = Vec::new();
-        let mut at = inode;
-        while at != InodeNo::ROOT.0 {
-            if parts.len() > DEEPEST {
-                return None;
-            }
-            parts.push(*names.get(&at)?);
-            at = self.nodes.get(&at)?.named_by;
-        }
-        parts.reverse();
-        Some(parts.join(&b'/'))
     }
 }
 
@@ -187,12 +162,12 @@ impl Counts<'_> {
         for (&inode, node) in inodes {
             let number = InodeNo(inode);
             if !node.exists {
-                if !self.seen.is_lost(inode) {
-                    let name = self.seen.names.iter().find(|(child, _)| *child == inode);
-                    let name = name.map(|(_, name)| name.clone()).unwrap_or_default();
-                    let folder = InodeNo(node.named_by);
-                    notes.add(Finding::Dangling { folder, name, inode: number });
-                }
+                let folder = InodeNo(node.named_by);
+                notes.add(if self.seen.is_lost(inode) {
+                    Finding::Gone { inode: number }
+                } else {
+                    Finding::Dangling { folder, inode: number }
+                });
                 continue;
             }
             let names = if inode == InodeNo::ROOT.0 { node.names + 1 } else { node.names };

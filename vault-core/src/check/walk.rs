@@ -78,10 +78,13 @@ impl<'a, 's> Walk<'a, 's> {
         let root = self.pool.roots().0;
         self.node(&root, &Blocks::root_place(TreeId::FileSystem, &root))?;
         self.end_file();
-        for inode in std::mem::take(&mut self.awaited).into_keys() {
-            if !self.seen.is_lost(Key::content(InodeNo(inode)).object) {
-                self.notes.add(Finding::Item { inode: InodeNo(inode), what: "inline content" });
-            }
+        for (inode, len) in std::mem::take(&mut self.awaited) {
+            let inode = InodeNo(inode);
+            self.notes.add(if self.seen.is_lost(Key::content(inode).object) {
+                Finding::Incomplete { inode, offset: 0, len }
+            } else {
+                Finding::Item { inode, what: "inline content" }
+            });
         }
         Ok(())
     }
@@ -98,10 +101,13 @@ impl<'a, 's> Walk<'a, 's> {
         let node = match self.pool.blocks.load_node(pointer, place) {
             Ok(node) => node,
             Err(FsError::Damaged(damage)) => {
-                let last = place.upper.map_or(u64::MAX, |upper| upper.object);
-                self.seen.lose(place.lower.object, last);
                 let (first, last) = inodes_between(&place.lower, place.upper.as_ref());
                 self.notes.add(Finding::Node { damage, tree: place.tree, first, last });
+                if place.tree == TreeId::FileSystem {
+                    let last = place.upper.map_or(u64::MAX, |upper| upper.object);
+                    self.seen.lose(place.lower.object, last);
+                    self.incomplete(place);
+                }
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -205,10 +211,10 @@ impl<'a, 's> Walk<'a, 's> {
                 }
             }
             kind::DIRENT => {
-                let (child, file_kind, name) = decode_entry(inode, value)?;
+                let (child, file_kind, _) = decode_entry(inode, value)?;
                 current.entries += 1;
                 current.folders += u64::from(file_kind == crate::fs::FileKind::Directory);
-                self.seen.entry(inode, child, file_kind, name);
+                self.seen.entry(inode, child);
             }
             kind::SYMLINK => {
                 current.target = true;
@@ -261,6 +267,24 @@ impl<'a, 's> Walk<'a, 's> {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// A damaged node began in the middle of a file: says what of it is concerned.
+    fn incomplete(&mut self, place: &Place) {
+        let Some(current) = self.current.as_ref().filter(|at| at.inode.0 == place.lower.object)
+        else {
+            return;
+        };
+        let (inode, size) = (current.inode, current.file.size);
+        let block = |key: &Key| {
+            let content = key.object == inode.0 && key.kind == kind::EXTENT;
+            content.then(|| key.offset.saturating_mul(self.block_size))
+        };
+        let regular = current.file.kind == crate::fs::FileKind::Regular;
+        let offset = if regular { block(&place.lower).unwrap_or(0).min(size) } else { 0 };
+        let end = place.upper.as_ref().and_then(block).unwrap_or(size).min(size);
+        let len = if regular { end.saturating_sub(offset) } else { 0 };
+        self.notes.add(Finding::Incomplete { inode, offset, len });
     }
 
     /// Holds a file's counts against its items.

@@ -178,6 +178,11 @@ impl Pool {
         TreeMap { map: &self.map, blocks: &self.blocks }.page(page)
     }
 
+    /// Superblock slots that held something unreadable at opening.
+    pub(crate) fn torn_slots(&self) -> &[usize] {
+        self.ring.torn()
+    }
+
     pub(crate) fn length(&self) -> u64 {
         self.alloc.length()
     }

@@ -22,6 +22,8 @@ pub(crate) struct Ring {
     /// The generation in each slot; 0 for one that is empty or unreadable.
     generations: [u64; SLOTS],
     newest: usize,
+    /// Slots that held something unreadable when the ring was read.
+    torn: Vec<usize>,
     /// The newest slot's unit as it was read or written: if it changes, somebody else writes too.
     newest_unit: Vec<u8>,
 }
@@ -37,7 +39,7 @@ pub(crate) struct Pending {
 impl Ring {
     /// The ring of an image that is being created.
     pub(crate) fn empty() -> Self {
-        Self { generations: [0; SLOTS], newest: 0, newest_unit: Vec::new() }
+        Self { generations: [0; SLOTS], newest: 0, torn: Vec::new(), newest_unit: Vec::new() }
     }
 
     /// Reads all slots; returns the superblocks that open, newest first.
@@ -52,6 +54,8 @@ impl Ring {
                     *generation = found.generation.0;
                 }
                 opened.push(found);
+            } else if unit.iter().any(|&byte| byte != 0) {
+                ring.torn.push(slot);
             }
         }
         opened.sort_by_key(|found| std::cmp::Reverse(found.generation));
@@ -76,6 +80,11 @@ impl Ring {
     /// Returns the highest generation in any slot that opened.
     pub(crate) fn highest(&self) -> u64 {
         self.generations.iter().copied().max().unwrap_or(0)
+    }
+
+    /// Returns the slots that held something unreadable when the ring was read.
+    pub(crate) fn torn(&self) -> &[usize] {
+        &self.torn
     }
 
     /// Seals a superblock for the slot that holds the oldest.
