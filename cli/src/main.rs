@@ -4,6 +4,7 @@
 mod app;
 mod args;
 mod backend;
+mod bridge;
 mod caller;
 mod commands;
 mod config;

@@ -32,9 +32,16 @@ pub(crate) fn usual() -> Vec<String> {
         format!("--security-opt=seccomp={}", profile::path().display()),
         "--security-opt=systempaths=unconfined".to_owned(),
         "--ulimit=core=1:1".to_owned(),
-        "--tmpfs=/home/tazpod/secrets:ro,uid=1000,gid=1000,mode=0500".to_owned(),
+        covered("secrets"),
+        covered(".infisical"),
+        covered("infisical-keyring"),
     ]
     .to_vec()
+}
+
+/// Mounts over a folder of the home folder, so that it cannot be moved from under a ghost.
+fn covered(name: &str) -> String {
+    format!("--tmpfs=/home/tazpod/{name}:ro,uid=1000,gid=1000,mode=0500")
 }
 
 /// Runs a line in a ghost.

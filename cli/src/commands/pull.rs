@@ -109,6 +109,7 @@ impl Pull<'_> {
             terminals: open::terminals(&open::streams()?),
             quiet: ui.is_quiet(),
             lock_after: self.config.lock_after().map(|limit| limit.as_secs()),
+            memory: self.config.memory(),
         };
         match way {
             Way::Root => open::directly(request, &self.caller, secret, ui),

@@ -9,6 +9,7 @@ mod parse;
 pub(crate) mod secrets;
 
 use crate::args::ghost::BackendKind;
+use crate::bridge::MemoryPlace;
 use crate::error::Result;
 use crate::project::Project;
 use crate::units::ByteSize;
@@ -32,6 +33,7 @@ pub(crate) struct Config {
     build: Option<Build>,
     vault: Option<Vault>,
     ghost: Option<Ghost>,
+    gemini: Option<MemoryPlace>,
     mode: Option<IgnoredAny>,
     ghost_mode: Option<IgnoredAny>,
     aws_sso: Option<IgnoredAny>,
@@ -112,6 +114,11 @@ impl Config {
     /// Returns which home folder the ghost's shell sees.
     pub(crate) fn ghost_home(&self) -> GhostHome {
         self.ghost.as_ref().and_then(|ghost| ghost.home).unwrap_or_default()
+    }
+
+    /// Returns where the assistant's memory lives.
+    pub(crate) fn memory(&self) -> MemoryPlace {
+        self.gemini.unwrap_or_default()
     }
 
     /// Returns the environment variables whose sockets and files the ghost may see.

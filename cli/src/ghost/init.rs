@@ -4,6 +4,7 @@
 //! Steps 6 to 14 of GHOST.md, as far as they happen inside. It is root of the ghost's user
 //! namespace and nothing outside. When it ends, the kernel ends every process of the ghost.
 
+use super::bridges::{self, Bridged, Point};
 use super::link::{Link, Received};
 use super::mountpoint::{Held, MountPoint};
 use super::namespace::{self, Prepared};
@@ -46,7 +47,9 @@ pub(crate) struct Making<'a> {
     pub(crate) rootless: bool,
     pub(crate) place: &'a Place,
     pub(crate) mount_point: &'a MountPoint,
+    /// How the least held of the mount points is held.
     pub(crate) held: Held,
+    pub(crate) points: &'a [Point],
     pub(crate) prepared: &'a [Prepared],
     pub(crate) attached: Option<&'a OwnedFd>,
     pub(crate) kept: &'a [PathBuf],
@@ -101,6 +104,7 @@ impl Init {
         keep.extend(making.server_link.iter().map(AsFd::as_fd));
         keep.extend(making.prepared.iter().filter_map(Prepared::descriptor).map(AsFd::as_fd));
         keep.extend(making.attached.map(AsFd::as_fd));
+        keep.extend(making.points.iter().map(Point::plain));
         process::close_all_except(&keep).map_err(step("close what is not the ghost's"))?;
         let weaknesses = namespace::make_tree(making.identity, making.prepared, making.kept)?;
         let runtime = runtime_folder(making.identity).map_err(step("make a runtime folder"))?;
@@ -159,7 +163,8 @@ impl Init {
 
     fn wait(&self, making: &Making<'_>) -> io::Result<Ready> {
         let link = &making.link;
-        let loose = making.held == Held::No && self.device.is_some();
+        // What was mounted there before may be taken away by whoever mounted it.
+        let loose = making.held != Held::Placeholder && self.device.is_some();
         let limit = if loose { PollTimeout::try_from(LOOK).ok() } else { None };
         // The table of mounts reports a change as an exceptional condition.
         let mut fds = [
@@ -180,13 +185,14 @@ impl Init {
         match message {
             ToInit::Begin | ToInit::Close => Err(io::Error::other("out of order")),
             ToInit::Reveal => {
-                let answer = match self.reveal(making) {
-                    Ok(()) => FromInit::Revealed,
-                    Err(cause) => FromInit::Failed(
-                        Error::environment("cannot show the vault at the mount point")
-                            .caused_by(cause)
-                            .into(),
-                    ),
+                let shown = self.reveal(making).map_err(|cause| {
+                    Error::environment("cannot show the vault at the mount point").caused_by(cause)
+                });
+                let answer = match shown.and_then(|()| {
+                    bridges::build(making.points, &making.place.vault(), making.identity)
+                }) {
+                    Ok(Bridged { notices, warnings }) => FromInit::Revealed { notices, warnings },
+                    Err(error) => FromInit::Failed(error.into()),
                 };
                 making.link.send(&answer, &[])
             }
@@ -243,11 +249,12 @@ impl Init {
         Ok(())
     }
 
-    /// Whether the mount point stopped showing the vault.
+    /// Whether a mount point stopped showing the vault.
     fn is_displaced(&mut self, making: &Making<'_>) -> bool {
         let Some(device) = self.device.as_ref().filter(|_| !self.displaced) else { return false };
-        let shown = mount::table()
-            .is_ok_and(|table| namespace::shows(&table, &making.mount_point.path, device));
+        let shown = mount::table().is_ok_and(|table| {
+            bridges::all_shown(&table, making.mount_point, making.points, device)
+        });
         // Said once.
         self.displaced = !shown;
         !shown

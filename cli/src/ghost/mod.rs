@@ -6,9 +6,10 @@
 //! - keeper: [`keeper`];
 //! - supervisor: [`supervisor`], [`served`], [`clients`], [`join`], [`teardown`], and [`terminal`] in a child
 //!   per session;
-//! - init: [`init`], [`namespace`], [`session`], [`shell`];
+//! - init: [`init`], [`namespace`], [`bridges`], [`session`], [`shell`];
 //! - server: the backend's, with [`server`] and [`sandbox`].
 
+pub(crate) mod bridges;
 pub(crate) mod client;
 pub(crate) mod clients;
 pub(crate) mod init;

@@ -1,4 +1,5 @@
-//! `~/secrets`, where the vault is seen: found without following links, and held in place outside.
+//! `~/secrets` and the bridges, where folders of the vault are seen: found without following links,
+//! and held in place outside.
 
 use super::place::{PLACEHOLDER, Taken};
 use crate::error::{Error, Result};
@@ -12,7 +13,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-const NAME: &str = "secrets";
+/// Where the whole vault is seen, in the home folder.
+pub(crate) const SECRETS: &str = "secrets";
 
 /// The mount point as it was found; found again later, it must be the same folder.
 #[derive(Clone, Debug)]
@@ -33,9 +35,10 @@ pub(crate) enum Held {
     No,
 }
 
-/// Finds `~/secrets` with the caller's rights, makes it if it is missing, and opens it.
-pub(crate) fn find(home: &Path, uid: Uid, gid: Gid) -> Result<(MountPoint, OwnedFd)> {
-    let shown = home.join(NAME);
+/// Finds the folder `name` in the home folder with the caller's rights, makes it if it is missing, and
+/// opens it.
+pub(crate) fn find(home: &Path, name: &str, uid: Uid, gid: Gid) -> Result<(MountPoint, OwnedFd)> {
+    let shown = home.join(name);
     let failed = |cause: io::Error| {
         Error::environment(format!("cannot use the mount point '{}'", shown.display()))
             .caused_by(cause)
@@ -44,14 +47,14 @@ pub(crate) fn find(home: &Path, uid: Uid, gid: Gid) -> Result<(MountPoint, Owned
     let rights = FileRights::of(uid, gid).map_err(failed)?;
     let home = std::fs::canonicalize(home).map_err(failed)?;
     let parent = folder::open_without_links(&home).map_err(failed)?;
-    folder::make(&parent, NAME, 0o700).map_err(failed)?;
-    let opened = folder::open_below(&parent, Path::new(NAME)).map_err(failed)?;
+    folder::make(&parent, name, 0o700).map_err(failed)?;
+    let opened = folder::open_below(&parent, Path::new(name)).map_err(failed)?;
     drop(rights);
     let facts = folder::facts(&opened).map_err(failed)?;
     if facts.uid != uid.as_raw() {
         return Err(failed(io::Error::other("it belongs to another user")));
     }
-    Ok((MountPoint { path: home.join(NAME), facts }, opened))
+    Ok((MountPoint { path: home.join(name), facts }, opened))
 }
 
 impl MountPoint {
@@ -83,10 +86,8 @@ impl MountPoint {
         match mount::bind(&folder::path_of(opened), opened) {
             Ok(()) => {}
             // A container without CAP_SYS_ADMIN outside of U.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                folder::remove_file(taken.folder(), PLACEHOLDER).map_err(failed)?;
-                return Ok(Held::No);
-            }
+            // The note of a placeholder that is not there harms nobody.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Held::No),
             Err(error) => return Err(failed(error)),
         }
         let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
@@ -96,19 +97,27 @@ impl MountPoint {
     }
 }
 
+/// Adds a path to the note; each ends with a zero byte, which no path contains.
 fn note(taken: &Taken, path: &Path) -> io::Result<()> {
-    use std::io::Write;
-    let file = folder::open_file(taken.folder(), PLACEHOLDER, 0o600)?;
-    std::fs::File::from(file).write_all(path.as_os_str().as_bytes())
+    use std::io::{Seek, SeekFrom, Write};
+    let mut file = std::fs::File::from(folder::open_file(taken.folder(), PLACEHOLDER, 0o600)?);
+    file.seek(SeekFrom::End(0))?;
+    file.write_all(&[path.as_os_str().as_bytes(), b"\0"].concat())
 }
 
-/// Removes the placeholder that this or an earlier ghost put there. Only a mount of the noted
-/// folder over itself is one; anything else is left alone.
+/// Removes the placeholders that this or an earlier ghost put there. Only a mount of a noted folder
+/// over itself is one; anything else is left alone.
 pub(crate) fn release(taken: &Taken) -> io::Result<()> {
     let file = folder::open_file(taken.folder(), PLACEHOLDER, 0o600)?;
     let mut noted = Vec::new();
-    io::Read::read_to_end(&mut io::Read::take(std::fs::File::from(file), 4096), &mut noted)?;
-    let path = PathBuf::from(std::ffi::OsString::from_vec(noted));
+    io::Read::read_to_end(&mut io::Read::take(std::fs::File::from(file), 64 << 10), &mut noted)?;
+    for path in noted.split(|byte| *byte == 0).filter(|path| !path.is_empty()) {
+        release_one(&PathBuf::from(std::ffi::OsString::from_vec(path.to_vec())))?;
+    }
+    folder::remove_file(taken.folder(), PLACEHOLDER)
+}
+
+fn release_one(path: &Path) -> io::Result<()> {
     // Not until the first line that is no placeholder: kills at bad moments may have left two.
     while let Some(line) = mount::table()?.into_iter().rev().find(|line| line.mount_point == path) {
         if !covers_itself(&line, &mount::table()?) {
@@ -116,7 +125,7 @@ pub(crate) fn release(taken: &Taken) -> io::Result<()> {
         }
         mount::detach(&line.mount_point)?;
     }
-    folder::remove_file(taken.folder(), PLACEHOLDER)
+    Ok(())
 }
 
 /// Whether a mount shows the very folder that it hides.
@@ -150,14 +159,14 @@ mod tests {
     #[test]
     fn link_as_mount_point_is_refused() {
         let home = tempfile::tempdir().unwrap();
-        std::os::unix::fs::symlink("/etc", home.path().join(NAME)).unwrap();
-        assert!(find(home.path(), Uid::effective(), Gid::effective()).is_err());
+        std::os::unix::fs::symlink("/etc", home.path().join(SECRETS)).unwrap();
+        assert!(find(home.path(), SECRETS, Uid::effective(), Gid::effective()).is_err());
     }
 
     #[test]
     fn missing_mount_point_is_made_and_a_replaced_one_noticed() {
         let home = tempfile::tempdir().unwrap();
-        let (point, _) = find(home.path(), Uid::effective(), Gid::effective()).unwrap();
+        let (point, _) = find(home.path(), SECRETS, Uid::effective(), Gid::effective()).unwrap();
         assert!(point.reopen().is_ok());
         std::fs::rename(&point.path, home.path().join("moved")).unwrap();
         std::fs::create_dir(&point.path).unwrap();

@@ -3,6 +3,7 @@
 //! Every type refuses unknown fields. Paths and variables are bytes, not text.
 
 use crate::args::ghost::BackendKind;
+use crate::bridge::MemoryPlace;
 use crate::error::{Error, Kind};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -96,6 +97,8 @@ pub(crate) struct Request {
     pub(crate) quiet: bool,
     /// Seconds without a key or output after which the ghost locks itself.
     pub(crate) lock_after: Option<u64>,
+    /// Where the assistant's memory lives.
+    pub(crate) memory: MemoryPlace,
 }
 
 /// Which vault, and how it is opened.
@@ -376,8 +379,13 @@ pub(crate) enum FromInit {
         /// What is weaker than usual, one sentence each.
         weaknesses: Vec<String>,
     },
-    /// The vault is visible at the mount point.
-    Revealed,
+    /// The vault is visible at the mount point, and the bridges are.
+    Revealed {
+        /// What was moved into the vault, one sentence each.
+        notices: Vec<String>,
+        /// What could not be, each with what to do.
+        warnings: Vec<(String, String)>,
+    },
     /// A session runs; the master of its terminal comes along if it has one.
     Started {
         /// The session's number.

@@ -4,6 +4,7 @@
 
 use super::protocol::{Raw, SessionRequest};
 use super::shell::Launch;
+use crate::bridge::{Bridge, MemoryPlace};
 use crate::sys::identity::{Bounding, Identity, become_for_good};
 use crate::sys::{process, signals, terminal};
 use nix::errno::Errno;
@@ -99,16 +100,24 @@ fn become_session(
         .ok_or_else(|| ("find a working folder", io::Error::from(io::ErrorKind::NotFound)))
 }
 
-/// Makes a home folder in the vault, in which `~/secrets` leads to the vault too.
+/// Makes a home folder in the vault, in which `~/secrets` leads to the vault too, and the bridges'
+/// names to their folders.
 fn make_home(private: &Path, home: &Path) -> io::Result<()> {
     match std::fs::DirBuilder::new().mode(0o700).create(private) {
         Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => return Err(cause),
         _ => {}
     }
-    match std::os::unix::fs::symlink(home.join("secrets"), private.join("secrets")) {
-        Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => Err(cause),
-        _ => Ok(()),
+    let bridged = Bridge::all(MemoryPlace::Vault)
+        .into_iter()
+        .filter(|bridge| home.join("secrets").join(bridge.in_vault()).is_dir())
+        .map(|bridge| (bridge.in_home(), Path::new("..").join(bridge.in_vault())));
+    for (name, leads) in bridged.chain([("secrets", home.join("secrets"))]) {
+        match std::os::unix::fs::symlink(leads, private.join(name)) {
+            Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => return Err(cause),
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 /// Replaces this process by the program, looked for in the session's own `PATH`.

@@ -3,6 +3,7 @@
 //! Steps 4 to 14 of GHOST.md, as far as they happen outside. One process, one loop, no threads; it
 //! never waits for anybody whom it does not also watch.
 
+use super::bridges::{self, Point};
 use super::clients::{Client, Standing};
 use super::join::Door;
 use super::link::{Link, Received};
@@ -77,6 +78,7 @@ pub(crate) struct Supervisor {
     pub(crate) since: SystemTime,
     pub(crate) mount_point: MountPoint,
     pub(super) held: Held,
+    pub(super) points: Vec<Point>,
     pub(super) backend: Box<dyn Backend>,
     pub(super) init: Option<(Pid, Link)>,
     pub(crate) server: Option<Link>,
@@ -137,11 +139,10 @@ type Stillborn = Box<(Error, Link, Taken)>;
 impl Supervisor {
     fn begin(making: Making, events: SignalFd) -> std::result::Result<Self, Stillborn> {
         let Making { request, identity, taken, secret, client, streams, outer, upstream } = making;
-        let found = mountpoint::find(request.home.path(), identity.uid, identity.gid)
-            .and_then(|(point, opened)| Ok((point.hold(&opened, &taken, request.rootless)?, point)))
+        let found = mount_points(&request, &identity, &taken)
             .and_then(|held| Ok((held, backend::of(&request.vault, request.state.path())?)))
             .and_then(|made| Ok((made, Door::open(&taken)?)));
-        let (((held, mount_point), backend), door) = match found {
+        let (((held, mount_point, points), backend), door) = match found {
             Ok(found) => found,
             Err(error) => return Err(Box::new((error, client, taken))),
         };
@@ -150,10 +151,11 @@ impl Supervisor {
             phase: Phase::Making,
             clients: BTreeMap::from([(FIRST, first)]),
             door,
-            weaknesses: weaknesses(held, request.rootless),
+            weaknesses: weaknesses(bridges::weakest(held, &points), request.rootless),
             since: SystemTime::now(),
             mount_point,
             held,
+            points,
             backend,
             init: None,
             server: None,
@@ -203,7 +205,8 @@ impl Supervisor {
             rootless: self.request.rootless,
             place: self.taken.place(),
             mount_point: &self.mount_point,
-            held: self.held,
+            held: bridges::weakest(self.held, &self.points),
+            points: &self.points,
             prepared: &prepared,
             attached: attached.as_ref(),
             kept: &kept,
@@ -333,7 +336,7 @@ impl Supervisor {
                     self.ready_to_open(exists);
                 }
             }
-            FromInit::Revealed => self.revealed(),
+            FromInit::Revealed { notices, warnings } => self.revealed(&notices, &warnings),
             FromInit::Started { session } => self.session_started(session, fds.into_iter().next()),
             FromInit::Ended { session, status, failure } => {
                 self.session_ended(session, failure.map_or(Ok(status), Err));
@@ -347,7 +350,7 @@ impl Supervisor {
                 self.fail(error);
             }
             FromInit::Displaced => self.fail(
-                Error::environment("the mount point was moved or removed from outside")
+                Error::environment("a mount point was moved or removed from outside")
                     .hint("the ghost was ended so that nothing is written beside the vault"),
             ),
             FromInit::Unmounted => {}
@@ -369,7 +372,7 @@ impl Supervisor {
         self.tell_init(&ToInit::Reveal, &[]);
     }
 
-    fn revealed(&mut self) {
+    fn revealed(&mut self, notices: &[String], warnings: &[(String, String)]) {
         if self.phase != Phase::Revealing {
             return;
         }
@@ -381,6 +384,12 @@ impl Supervisor {
             );
         }
         self.greet();
+        for sentence in notices {
+            self.notice(sentence);
+        }
+        for (text, hint) in warnings {
+            self.warn(text, hint);
+        }
         self.start_session(FIRST);
     }
 
@@ -601,6 +610,18 @@ impl Supervisor {
     }
 }
 
+/// Finds the places in the home folder that the ghost covers, and holds them where they are.
+fn mount_points(
+    request: &Request,
+    identity: &Identity,
+    taken: &Taken,
+) -> Result<(Held, MountPoint, Vec<Point>)> {
+    let home = request.home.path();
+    let (point, opened) = mountpoint::find(home, mountpoint::SECRETS, identity.uid, identity.gid)?;
+    let held = point.hold(&opened, taken, request.rootless)?;
+    Ok((held, point, bridges::find(request, identity, taken)?))
+}
+
 /// What is weaker than usual about how the ghost is made, one sentence each.
 fn weaknesses(held: Held, rootless: bool) -> Vec<String> {
     let mut sentences = Vec::new();
@@ -612,7 +633,7 @@ fn weaknesses(held: Held, rootless: bool) -> Vec<String> {
         );
     } else if held == Held::No {
         sentences.push(
-            "The mount point could not be held in place: if another program moves or removes it, \
+            "The mount points could not be held in place: if another program moves or removes one, \
              the ghost ends."
                 .to_owned(),
         );

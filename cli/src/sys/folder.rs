@@ -1,8 +1,10 @@
 //! Opening files in folders that others may change while we look.
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 /// What `stat` says about an open file, as far as it is compared here.
@@ -77,6 +79,134 @@ pub(crate) fn open_any_without_links(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat2(CWD, path, flags, Mode::empty(), how)?)
 }
 
+/// How something within a tree is opened: without following any link, leaving the tree, or crossing
+/// into what is mounted somewhere in it.
+fn strictly_within() -> ResolveFlags {
+    ResolveFlags::NO_SYMLINKS
+        | ResolveFlags::NO_MAGICLINKS
+        | ResolveFlags::BENEATH
+        | ResolveFlags::NO_XDEV
+}
+
+/// Opens the folder `path` in the tree at `root`, for reading its entries.
+pub(crate) fn open_folder_within(root: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    Ok(rustix::fs::openat2(root, path, flags, Mode::empty(), strictly_within())?)
+}
+
+/// Opens the file `path` in the tree at `root` for reading; anything but a regular file is an error.
+pub(crate) fn open_file_within(root: impl AsFd, path: &Path) -> io::Result<std::fs::File> {
+    // A fifo must not make us wait for a writer.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = rustix::fs::openat2(root, path, flags, Mode::empty(), strictly_within())?;
+    let file = std::fs::File::from(file);
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
+}
+
+/// Makes the file `name` in `parent`, which must not have one, for writing.
+pub(crate) fn create_file(
+    parent: impl AsFd,
+    name: &OsStr,
+    permissions: u32,
+) -> io::Result<std::fs::File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let mode = Mode::from_raw_mode(permissions);
+    Ok(std::fs::File::from(rustix::fs::openat(parent, name, flags, mode)?))
+}
+
+/// What an entry of a folder is, without following a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EntryKind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A symbolic link.
+    Link,
+    /// A socket, fifo or device.
+    Special,
+}
+
+/// Says what `name` in `parent` is; `None` if there is nothing.
+pub(crate) fn kind_of(parent: impl AsFd, name: &OsStr) -> io::Result<Option<EntryKind>> {
+    use rustix::fs::{AtFlags, FileType};
+    match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => EntryKind::File,
+            FileType::Directory => EntryKind::Folder,
+            FileType::Symlink => EntryKind::Link,
+            _ => EntryKind::Special,
+        })),
+        Err(rustix::io::Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Lists the names in an open folder, in their order by bytes; more than `most` are an error.
+pub(crate) fn names(folder: impl AsFd, most: usize) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name == b"." || name == b".." {
+            continue;
+        }
+        if names.len() == most {
+            return Err(io::Error::other(format!("a folder has more than {most} entries")));
+        }
+        names.push(OsString::from_vec(name.to_vec()));
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Gives an entry another name; one that exists already is an error and stays what it is.
+pub(crate) fn rename_new(
+    old_parent: impl AsFd,
+    old: &OsStr,
+    new_parent: impl AsFd,
+    new: &OsStr,
+) -> io::Result<()> {
+    let flags = rustix::fs::RenameFlags::NOREPLACE;
+    Ok(rustix::fs::renameat_with(old_parent, old, new_parent, new, flags)?)
+}
+
+/// Reads where the link `name` in `parent` leads.
+pub(crate) fn read_link(parent: impl AsFd, name: &OsStr) -> io::Result<OsString> {
+    let target = rustix::fs::readlinkat(parent, name, Vec::new())?;
+    Ok(OsString::from_vec(target.into_bytes()))
+}
+
+/// Makes the link `name` in `parent`.
+pub(crate) fn make_link(parent: impl AsFd, name: &OsStr, target: &OsStr) -> io::Result<()> {
+    Ok(rustix::fs::symlinkat(target, parent, name)?)
+}
+
+/// Waits until the entries of an open folder are on the disk.
+pub(crate) fn sync(folder: impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::fsync(folder)?)
+}
+
+/// Gives an open file or folder, also one opened by path alone, to a user.
+pub(crate) fn give(fd: impl AsFd, uid: u32, gid: u32) -> io::Result<()> {
+    use rustix::fs::{AtFlags, Gid, Uid};
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    Ok(rustix::fs::chownat(fd, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?)
+}
+
+/// Opens whatever `name` in the folder `parent` is, by path alone and without following a link.
+pub(crate) fn open_entry(parent: impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let how = strictly_within();
+    // The last part may be a link itself, which is then what is opened.
+    let how = how.difference(ResolveFlags::NO_SYMLINKS);
+    Ok(rustix::fs::openat2(parent, name, flags, Mode::empty(), how)?)
+}
+
 /// Makes the folder `name` in `parent`, whatever the umask; one that is there is left as it is.
 pub(crate) fn make(parent: impl AsFd, name: impl AsRef<Path>, permissions: u32) -> io::Result<()> {
     let (parent, name) = (parent.as_fd(), name.as_ref());
@@ -105,17 +235,21 @@ pub(crate) fn try_lock(fd: impl AsFd) -> io::Result<bool> {
 }
 
 /// Removes the file `name` from `parent`; one that is not there is no error.
-pub(crate) fn remove_file(parent: impl AsFd, name: &str) -> io::Result<()> {
+pub(crate) fn remove_file(parent: impl AsFd, name: impl AsRef<OsStr>) -> io::Result<()> {
     remove(parent, name, rustix::fs::AtFlags::empty())
 }
 
 /// Removes the empty folder `name` from `parent`; one that is not there is no error.
-pub(crate) fn remove_folder(parent: impl AsFd, name: &str) -> io::Result<()> {
+pub(crate) fn remove_folder(parent: impl AsFd, name: impl AsRef<OsStr>) -> io::Result<()> {
     remove(parent, name, rustix::fs::AtFlags::REMOVEDIR)
 }
 
-fn remove(parent: impl AsFd, name: &str, flags: rustix::fs::AtFlags) -> io::Result<()> {
-    match rustix::fs::unlinkat(parent, name, flags) {
+fn remove(
+    parent: impl AsFd,
+    name: impl AsRef<OsStr>,
+    flags: rustix::fs::AtFlags,
+) -> io::Result<()> {
+    match rustix::fs::unlinkat(parent, name.as_ref(), flags) {
         Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
         Err(errno) => Err(errno.into()),
     }

@@ -97,9 +97,17 @@ pub(crate) struct MountLine {
     pub(crate) kind: String,
 }
 
+/// The most bytes that a table may have; the kernel's own limit of 100,000 mounts fits.
+const LARGEST: u64 = 64 << 20;
+
 /// Reads the table of the mounts that this process sees.
 pub(crate) fn table() -> io::Result<Vec<MountLine>> {
-    let text = std::fs::read("/proc/self/mountinfo")?;
+    use io::Read;
+    let mut text = Vec::new();
+    std::fs::File::open("/proc/self/mountinfo")?.take(LARGEST + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > LARGEST {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "mountinfo is too long"));
+    }
     parse_table(&text)
 }
 
@@ -136,7 +144,7 @@ fn unescape(field: &[u8]) -> PathBuf {
     while let Some((first, after)) = rest.split_first() {
         let code = after
             .get(..3)
-            .filter(|_| *first == b'\\')
+            .filter(|digits| *first == b'\\' && digits.iter().all(|d| (b'0'..=b'7').contains(d)))
             .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
         plain.push(code.unwrap_or(*first));
         rest = after.get(if code.is_some() { 3 } else { 0 }..).unwrap_or_default();
@@ -179,6 +187,57 @@ mod tests {
     fn lines_that_end_early_are_errors_not_guesses() {
         for text in ["36", "36 35 98:0 /", "a b 98:0 / / rw - x", "36 35 98:0 / /mnt rw shared:1"] {
             assert!(parse_table(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_three_octal_digits_are_an_escape() {
+        for (field, plain) in
+            [("a\\04", "a\\04"), ("\\+40", "\\+40"), ("\\777", "\\777"), ("\\0401", " 1")]
+        {
+            assert_eq!(unescape(field.as_bytes()), Path::new(plain), "{field}");
+        }
+    }
+
+    /// Escapes as the kernel does it for mountinfo.
+    fn escape(name: &[u8]) -> Vec<u8> {
+        name.iter()
+            .flat_map(|byte| match byte {
+                b' ' | b'\t' | b'\n' | b'\\' | b'#' => format!("\\{byte:03o}").into_bytes(),
+                other => vec![*other],
+            })
+            .collect()
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_the_parser_panic(text: Vec<u8>) {
+            let _ = parse_table(&text);
+        }
+
+        #[test]
+        fn every_path_survives_the_kernels_escapes(
+            point in proptest::collection::vec(1_u8.., 1..64),
+            root in proptest::collection::vec(1_u8.., 1..64),
+            tags in proptest::collection::vec("[a-z]{1,9}:[0-9]{1,4}", 0..4),
+            id: u64,
+        ) {
+            use std::os::unix::ffi::OsStrExt;
+            let mut line = format!("{id} 7 0:93 ").into_bytes();
+            line.extend(escape(&root));
+            line.push(b' ');
+            line.extend(escape(&point));
+            line.extend(b" rw,relatime ");
+            for tag in &tags {
+                line.extend(format!("{tag} ").bytes());
+            }
+            line.extend(b"- fuse.tazpod tazpod rw\n");
+            let parsed = parse_table(&line).unwrap();
+            proptest::prop_assert_eq!(parsed.len(), 1);
+            proptest::prop_assert_eq!(parsed[0].id, id);
+            proptest::prop_assert_eq!(parsed[0].mount_point.as_os_str().as_bytes(), &point[..]);
+            proptest::prop_assert_eq!(parsed[0].root.as_os_str().as_bytes(), &root[..]);
+            proptest::prop_assert_eq!(parsed[0].kind.as_str(), "fuse.tazpod");
         }
     }
 
