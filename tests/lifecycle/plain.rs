@@ -13,7 +13,7 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn command_sees_the_vault_and_its_status_is_handed_on() {
     let project = Project::new();
-    let first = project.run("echo hello > ~/secrets/file; ls -A ~/secrets; exit 5");
+    let first = project.run("echo hello > ~/secrets/file; ls ~/secrets; exit 5");
     assert_eq!(
         (text(&first.stdout).as_str(), first.status.code()),
         ("file\n", Some(5)),
@@ -99,7 +99,8 @@ fn signals_that_end_the_client_commit_and_unmount() {
 #[test]
 fn interrupt_reaches_the_command_and_the_ghost_ends_with_its_status() {
     let project = Project::with_vault();
-    let child = project.start("trap 'exit 9' INT; sleep 100 & wait");
+    let child = project.start("trap 'exit 9' INT; touch ready; sleep 100 & wait");
+    wait_until("it is ready", || project.path().join("project/ready").exists());
     kill(i32::try_from(child.id()).unwrap(), "INT");
     assert_eq!(finish(child).status.code(), Some(9));
     project.assert_nothing_left();

@@ -216,7 +216,7 @@ impl Taken {
             return Ok(());
         }
         folder::remove_folder(&self.parent, &self.place.name)?;
-        folder::remove_file(&self.parent, &self.place.lock_name())
+        folder::remove_file(&self.parent, self.place.lock_name())
     }
 }
 
