@@ -2,6 +2,7 @@
 //! the reason why it is sound here. Touches nothing of ours.
 #![allow(unsafe_code)]
 
+pub(crate) mod allocation;
 pub(crate) mod descriptor;
 pub(crate) mod folder;
 pub(crate) mod identity;
