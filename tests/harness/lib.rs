@@ -4,6 +4,7 @@ pub mod binary;
 #[cfg(feature = "root")]
 pub mod engine;
 pub mod image;
+pub mod infisical;
 #[cfg(feature = "root")]
 pub mod process;
 #[cfg(feature = "root")]

@@ -1,10 +1,11 @@
 //! Text that must not be seen: values of secrets, tokens, client secrets.
 
+use serde::{Deserialize, Deserializer, Serializer};
 use std::fmt;
 use zeroize::Zeroizing;
 
-/// The value of a secret. It is owned once, wiped when dropped, and shown by name only; exposing it
-/// is a call that can be searched for.
+/// The value of a secret, or something that gives access to it. It is owned once, wiped when
+/// dropped, and shown by name only; exposing it is a call that can be searched for.
 pub(crate) struct SecretValue(Zeroizing<String>);
 
 impl SecretValue {
@@ -17,12 +18,23 @@ impl SecretValue {
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }
+
+    /// Writes the text itself, for a request's body or a file in the vault: `serialize_with`.
+    pub(crate) fn expose_to<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.expose())
+    }
 }
 
 impl From<String> for SecretValue {
     /// Takes the text over without a copy.
     fn from(text: String) -> Self {
         Self(Zeroizing::new(text))
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::from)
     }
 }
 

@@ -143,6 +143,41 @@ pub(crate) fn copy_above_streams(fd: impl AsFd) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
 }
 
+/// Starts `command` in a session of its own: it has no terminal to ask on, and what it starts can be
+/// ended with it.
+pub(crate) fn without_terminal(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt as _;
+    let detach = || nix::unistd::setsid().map(drop).map_err(io::Error::from);
+    // SAFETY: between fork and exec only a system call is made, without memory or locks.
+    unsafe { command.pre_exec(detach) };
+}
+
+/// Waits for the end of a child until `deadline` without collecting it, so that its number stays
+/// its own; false if it still runs.
+pub(crate) fn ends_by(child: &std::process::Child, deadline: std::time::Instant) -> bool {
+    use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+    let Ok(pid) = i32::try_from(child.id()) else { return false };
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    loop {
+        match waitid(Id::Pid(Pid::from_raw(pid)), flags) {
+            Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
+            _ => return true,
+        }
+        if std::time::Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+/// Kills a child that was started by [`without_terminal`] with everything in its group.
+pub(crate) fn end_group(child: &std::process::Child) {
+    if let Ok(pid) = i32::try_from(child.id()) {
+        // Nobody may be left, which is fine.
+        let _ = nix::sys::signal::killpg(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+}
+
 /// How a child ended, as a shell would report it: its status, or 128 plus the signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ended {

@@ -1,0 +1,79 @@
+//! Which source is taken: what the configuration says, else what is there.
+
+use super::address::{Address, CLOUD};
+use super::client::Client;
+use super::keyring::UserSession;
+use super::native::Native;
+use super::program::Program;
+use super::session::Store;
+use super::settings::{Folders, Settings, SourceKind};
+use super::source::{Source, SourceError};
+use super::transport::Transport;
+use crate::error::{Error, Result};
+use crate::sys::allocation;
+
+/// Picks the source. Nothing is asked and nobody logged in; a source without a login says so when
+/// it is used.
+pub(crate) fn choose(settings: &Settings, folders: &Folders) -> Result<Box<dyn Source>> {
+    allocation::wipe_what_is_freed();
+    let store = Store::new(&folders.infisical);
+    let user = folders.kept().session(settings.allow_http);
+    let address = address(settings, &store, user.as_ref().ok().and_then(Option::as_ref))?;
+    let stored = store.load(address.as_str())?.is_some();
+    // A keyring that does not open is the program's too: it says what is wrong with it.
+    let foreign = user.as_ref().is_ok_and(|user| match user {
+        Some(user) => user.address != address,
+        None => true,
+    });
+    let by_program = match settings.source {
+        Some(kind) => kind == SourceKind::Cli,
+        None => !stored && !foreign && Program::is_installed(),
+    };
+    if by_program {
+        return Ok(Box::new(Program::new(address, settings, folders)?));
+    }
+    if !stored && let Some(user) = user?.filter(|user| user.address == address) {
+        return Ok(Box::new(Native::user(client(address, settings)?, user.email, user.token)));
+    }
+    Ok(Box::new(Native::stored(client(address, settings)?, store)?))
+}
+
+/// Returns our own client with what the vault has for its server: for logins.
+pub(crate) fn native(settings: &Settings, folders: &Folders) -> Result<Native> {
+    allocation::wipe_what_is_freed();
+    let store = Store::new(&folders.infisical);
+    let address = address(settings, &store, None)?;
+    Ok(Native::stored(client(address, settings)?, store)?)
+}
+
+fn client(address: Address, settings: &Settings) -> std::result::Result<Client, SourceError> {
+    let transport = Transport::new(address, settings.ca_file.as_deref(), settings.limits)?;
+    Ok(Client::new(transport))
+}
+
+/// Decides the server: the configuration's, else the environment's, else the one that somebody is
+/// logged in to, else the cloud.
+fn address(settings: &Settings, store: &Store, user: Option<&UserSession>) -> Result<Address> {
+    let variables = ["INFISICAL_DOMAIN", "INFISICAL_API_URL"];
+    let named = variables.iter().filter_map(|name| {
+        std::env::var(name).ok().filter(|text| !text.is_empty()).map(|text| (*name, text))
+    });
+    let configured = settings.url.clone().map(|text| ("infisical_url", text));
+    if let Some((place, text)) = configured.into_iter().chain(named).next() {
+        return Address::parse(&text, settings.allow_http).map_err(|cause| {
+            Error::config(format!("'{text}' is no address of an Infisical server"))
+                .caused_by(cause)
+                .hint(format!("it comes from {place}"))
+        });
+    }
+    let sessions = store.all()?;
+    if let [only] = &sessions[..] {
+        return Address::parse(&only.at, true)
+            .map_err(|cause| Error::internal("the stored address is none").caused_by(cause));
+    }
+    if let Some(user) = user.filter(|_| sessions.is_empty()) {
+        return Ok(user.address.clone());
+    }
+    Address::parse(CLOUD, false)
+        .map_err(|cause| Error::internal("the cloud's address is none").caused_by(cause))
+}

@@ -1,0 +1,47 @@
+//! What is decided about a source before it is used.
+
+use super::keyring::Kept;
+use super::transport::Limits;
+use serde::Deserialize;
+use std::path::PathBuf;
+
+/// What a configuration says about the source.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings {
+    /// Which source.
+    pub(crate) source: Option<SourceKind>,
+    /// The server.
+    pub(crate) url: Option<String>,
+    /// Certificates that are trusted beside the platform's.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Whether plain HTTP is accepted for other machines too.
+    pub(crate) allow_http: bool,
+    /// How long and how much.
+    pub(crate) limits: Limits,
+}
+
+/// The sources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SourceKind {
+    /// Our own client.
+    Native,
+    /// The `infisical` program.
+    Cli,
+}
+
+/// The bridge's folders, below the vault's mount point.
+#[derive(Clone, Debug)]
+pub(crate) struct Folders {
+    /// `.infisical-vault`.
+    pub(crate) infisical: PathBuf,
+    /// `.infisical-keyring`.
+    pub(crate) keyring: PathBuf,
+}
+
+impl Folders {
+    /// Returns what the `infisical` program keeps there.
+    pub(crate) fn kept(&self) -> Kept {
+        Kept { infisical: self.infisical.clone(), keyring: self.keyring.clone() }
+    }
+}
