@@ -55,6 +55,11 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
 }
 
+/// Which backend these tests are about: they are the same for each.
+pub(crate) fn backend() -> String {
+    std::env::var("TAZPOD_BACKEND").unwrap_or_else(|_| "fuse".to_owned())
+}
+
 pub(crate) struct Project {
     top: TempDir,
     user: Option<(u32, String)>,
@@ -126,7 +131,7 @@ impl Project {
         self.tazpod(&[
             "pull",
             "--backend",
-            "fuse",
+            &backend(),
             "--kdf-memory",
             "64M",
             "--kdf-time",
@@ -216,10 +221,33 @@ impl Project {
             .collect()
     }
 
+    /// Loop devices over this project's files, and what is mapped over them, as the kernel lists them.
+    pub(crate) fn devices(&self) -> Vec<String> {
+        let needle = self.path().to_str().expect("a plain path");
+        let class = Path::new("/sys/class/block");
+        let names = |folder: &Path| -> Vec<String> {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+        };
+        let over_ours = |name: &String| {
+            let file = fs::read_to_string(class.join(name).join("loop/backing_file"));
+            file.is_ok_and(|file| file.starts_with(needle))
+        };
+        let all = names(class);
+        let mut found: Vec<String> = all.iter().filter(|name| over_ours(name)).cloned().collect();
+        let on_them = |name: &&String| {
+            names(&class.join(name).join("slaves")).iter().any(|below| found.contains(below))
+        };
+        let mapped: Vec<String> = all.iter().filter(on_them).cloned().collect();
+        found.extend(mapped);
+        found
+    }
+
     /// Asserts that nothing of any ghost of this project is left, now or in a moment.
     pub(crate) fn assert_nothing_left(&self) {
         wait_until("its processes are gone", || self.processes().is_empty());
         wait_until("its mounts are gone", || self.mounts().is_empty());
+        wait_until("its devices are gone", || self.devices().is_empty());
         let left: Vec<_> = fs::read_dir(self.secrets()).expect("the mount point").collect();
         assert!(left.is_empty(), "{left:?}");
         assert!(!self.path().join("project/.tazpod/vault/vault.img.in-use").exists());

@@ -10,10 +10,19 @@ use std::ffi::OsString;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum BackendKind {
-    /// LUKS2 on a loop device; not part of this build yet
+    /// LUKS2 on a loop device, by cryptsetup; needs root and a privileged container
     Luks,
     /// TazPod's own encrypted image, served by FUSE in the ghost
     Fuse,
+}
+
+impl std::fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Luks => "luks",
+            Self::Fuse => "fuse",
+        })
+    }
 }
 
 /// Open the vault in a ghost and start a shell there, or run one command

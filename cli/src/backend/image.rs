@@ -224,7 +224,9 @@ impl<'a> Server<'a> {
                 Ok(Received::Message(ToServer::Prove { .. }, _)) => {
                     return Err(Error::internal("nothing is open that could be joined"));
                 }
-                Ok(Received::End) | Err(_) => return Ok(None),
+                Ok(Received::End | Received::Message(ToServer::Close {}, _)) | Err(_) => {
+                    return Ok(None);
+                }
             }
         }
     }

@@ -4,10 +4,11 @@
 //! - **served**: a process inside the ghost answers the kernel's requests (fuse). Init mounts, in
 //!   the user namespace; the server is sandboxed, and it alone ever holds the keys.
 //! - **mounted**: the kernel itself reads the image (luks). Its file systems cannot be mounted in a
-//!   user namespace, so root opens and mounts it before the namespace is made, attached nowhere;
-//!   init attaches it.
+//!   user namespace, so a process of root outside opens and mounts it, attached nowhere; init gets
+//!   the mount by descriptor and attaches it.
 
 pub(crate) mod image;
+pub(crate) mod luks;
 
 use crate::args::ghost::BackendKind;
 use crate::error::Result;
@@ -15,7 +16,6 @@ use crate::ghost::link::Link;
 use crate::ghost::protocol::VaultRequest;
 use crate::sys::identity::Identity;
 use std::os::fd::OwnedFd;
-use vault_core::keyslot::Credential;
 
 /// A vault that can be opened in a ghost.
 pub(crate) trait Backend {
@@ -35,7 +35,6 @@ pub(crate) enum Opening<'a> {
     /// A process inside answers the kernel's requests.
     Served(&'a dyn Served),
     /// The kernel reads the image itself.
-    #[allow(dead_code, reason = "the way of the luks backend, which is not part of this build yet")]
     Mounted(&'a dyn Mounted),
 }
 
@@ -55,21 +54,21 @@ pub(crate) trait Served {
 
 /// A tree that the kernel reads from the image.
 pub(crate) trait Mounted {
-    /// Opens the vault and makes a mount of it that is attached nowhere. Called by the supervisor,
-    /// as the real root, before the ghost's namespaces exist.
-    fn open(&self, credential: &Credential) -> Result<OwnedFd>;
+    /// Opens the vault with what the supervisor hands over, answers as a server does, and has it open
+    /// until it is told to close it; returns the process's exit status. A mount of the vault that is
+    /// attached nowhere goes along with `Opened`. Called in a process of its own, as the real root
+    /// outside of the ghost.
+    fn hold(&self, supervisor: Link) -> i32;
 }
 
-/// Returns the backend for a vault.
+/// Returns the backend for a vault of the caller `identity`.
 pub(crate) fn of(
     request: &VaultRequest,
     state_folder: &std::path::Path,
-) -> Result<Box<dyn Backend>> {
+    identity: &Identity,
+) -> Box<dyn Backend> {
     match request.backend {
-        BackendKind::Fuse => Ok(Box::new(image::ImageBackend::new(request, state_folder))),
-        BackendKind::Luks => {
-            Err(crate::error::Error::environment("the luks backend is not part of this build")
-                .hint("'--backend fuse' needs neither loop devices nor a privileged container"))
-        }
+        BackendKind::Fuse => Box::new(image::ImageBackend::new(request, state_folder)),
+        BackendKind::Luks => Box::new(luks::LuksBackend::new(request, identity)),
     }
 }

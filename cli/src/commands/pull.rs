@@ -2,6 +2,7 @@
 
 use crate::app::App;
 use crate::args::ghost::PullArgs;
+use crate::backend::luks;
 use crate::caller::Caller;
 use crate::config::{Config, GhostHome};
 use crate::error::{Error, Kind, Result};
@@ -93,8 +94,8 @@ impl Pull<'_> {
     /// Makes a ghost, and a vault if there is none.
     fn make(&mut self) -> Result<u8> {
         let ui = &self.app.ui;
-        let vault = self.vault()?;
         let way = plan::way(Uid::effective().is_root(), self.args.rootless, open::sudo());
+        let vault = self.vault(!matches!(way, Way::Rootless(_)))?;
         let secret = self.secret.read(self.app, self.args)?;
         let request = Request {
             project: self.project.root().into(),
@@ -124,12 +125,14 @@ impl Pull<'_> {
     }
 
     /// Decides which vault is opened or made, and how.
-    fn vault(&self) -> Result<VaultRequest> {
+    fn vault(&self, may_be_root: bool) -> Result<VaultRequest> {
         let image = self.config.vault_file(&self.project);
         let shown = self.project.shown(&image).to_string();
         let found = look(&image, &shown)?;
-        let plan = plan::vault(self.args.backend, self.config.backend(), found, &shown)?;
-        if let Some(notice) = plan.notice {
+        let lacking = luks::capabilities::capabilities(may_be_root).lacking();
+        let (asked, configured) = (self.args.backend, self.config.backend());
+        let plan = plan::vault(asked, configured, found, &shown, &lacking)?;
+        if let Some(notice) = &plan.notice {
             self.app.ui.notice(notice);
         }
         if plan.create {

@@ -51,7 +51,6 @@ pub(crate) struct Making<'a> {
     pub(crate) held: Held,
     pub(crate) points: &'a [Point],
     pub(crate) prepared: &'a [Prepared],
-    pub(crate) attached: Option<&'a OwnedFd>,
     pub(crate) kept: &'a [PathBuf],
     pub(crate) home: &'a Raw,
 }
@@ -103,7 +102,6 @@ impl Init {
         let mut keep = vec![making.link.as_fd()];
         keep.extend(making.server_link.iter().map(AsFd::as_fd));
         keep.extend(making.prepared.iter().filter_map(Prepared::descriptor).map(AsFd::as_fd));
-        keep.extend(making.attached.map(AsFd::as_fd));
         keep.extend(making.points.iter().map(Point::plain));
         process::close_all_except(&keep).map_err(step("close what is not the ghost's"))?;
         let weaknesses = namespace::make_tree(making.identity, making.prepared, making.kept)?;
@@ -185,7 +183,7 @@ impl Init {
         match message {
             ToInit::Begin | ToInit::Close => Err(io::Error::other("out of order")),
             ToInit::Reveal => {
-                let shown = self.reveal(making).map_err(|cause| {
+                let shown = self.reveal(making, fds.first()).map_err(|cause| {
                     Error::environment("cannot show the vault at the mount point").caused_by(cause)
                 });
                 let answer = match shown.and_then(|()| {
@@ -232,9 +230,12 @@ impl Init {
         }
     }
 
-    /// Binds the vault over the mount point and proves that it is the vault that is seen there.
-    fn reveal(&mut self, making: &Making<'_>) -> io::Result<()> {
+    /// Attaches the vault if it came as a mount, binds it over the mount point, and proves that it is the vault that is seen there.
+    fn reveal(&mut self, making: &Making<'_>, mount: Option<&OwnedFd>) -> io::Result<()> {
         let vault = making.place.vault();
+        if let Some(mount) = mount {
+            mount::attach(mount, &folder::open_without_links(&vault)?)?;
+        }
         let target = making.mount_point.reopen()?;
         mount::bind(&vault, &target)?;
         let shown = mount::open_mounted(&making.mount_point.path)?;
@@ -414,15 +415,11 @@ fn runtime_folder(identity: &Identity) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Mounts the vault and starts its server, or attaches what the supervisor mounted.
+/// Mounts the vault and starts its server; a vault that the kernel reads itself comes when it is open.
 fn start_server(making: &mut Making<'_>) -> Result<Option<Pid>> {
     let failed = |cause: io::Error| Error::environment("cannot mount the vault").caused_by(cause);
     let path = making.place.vault();
     let target = folder::open_without_links(&path).map_err(failed)?;
-    if let Some(attached) = making.attached {
-        mount::attach(attached, &target).map_err(failed)?;
-        return Ok(None);
-    }
     let (Some(backend), Some(link)) = (making.backend, making.server_link.take()) else {
         return Ok(None);
     };

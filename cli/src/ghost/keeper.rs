@@ -9,6 +9,7 @@ use super::place::{Place, Taken};
 use super::protocol::{FromHelper, Request};
 use super::supervisor::{self, Making};
 use super::{privilege, teardown};
+use crate::backend::{self, Backend};
 use crate::error::{Error, Kind, Result};
 use crate::sys::process;
 use crate::ui::Ui;
@@ -58,7 +59,8 @@ pub(crate) fn keep(keeping: Keeping, ui: &Ui) -> Result<u8> {
     let (mut link, outside) = Link::pair().map_err(failed)?;
     let stdin = keeping.streams[0].try_clone().map_err(failed)?;
     let place = taken.place().clone();
-    let image = keeping.request.vault.image.path().to_owned();
+    let vault = keeping.request.vault.clone();
+    let backend = backend::of(&vault, keeping.request.state.path(), &identity);
     let parent = Pid::this();
     let Keeping { request, secret, streams, outer, upstream, .. } = keeping;
     let lock = taken.lock().try_clone().map_err(failed)?;
@@ -83,8 +85,8 @@ pub(crate) fn keep(keeping: Keeping, ui: &Ui) -> Result<u8> {
         Outcome::Exit(status) => Ok(status),
         Outcome::Failed(error) => Err(error),
         Outcome::Lost => {
-            clean_up(&place, lock)?;
-            super::note::remove_stale(&image, keeping.uid, keeping.gid);
+            clean_up(&place, lock, backend.as_ref())?;
+            super::note::remove_stale(vault.image.path(), keeping.uid, keeping.gid);
             Err(client::killed().hint(format!("the supervisor ended with status {}", ended.status)))
         }
     }
@@ -125,7 +127,7 @@ pub(crate) fn taken_by_another() -> Error {
 }
 
 /// Waits until everything of a killed ghost is gone, then sweeps.
-fn clean_up(place: &Place, lock: OwnedFd) -> Result<()> {
+fn clean_up(place: &Place, lock: OwnedFd, backend: &dyn Backend) -> Result<()> {
     let deadline = Instant::now() + GOING;
     // PDEATHSIG ends init, and the kernel everything below it; all of it is ours to reap.
     while nix::sys::wait::waitpid(None, Some(nix::sys::wait::WaitPidFlag::WNOHANG)).is_ok() {
@@ -134,6 +136,7 @@ fn clean_up(place: &Place, lock: OwnedFd) -> Result<()> {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
+    backend.close()?;
     match place.adopt(lock)? {
         Some(taken) => teardown::remove(&taken),
         None => Ok(()),

@@ -12,6 +12,7 @@
 pub(crate) mod bridges;
 pub(crate) mod client;
 pub(crate) mod clients;
+mod held;
 pub(crate) mod init;
 pub(crate) mod join;
 pub(crate) mod keeper;

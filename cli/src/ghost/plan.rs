@@ -24,40 +24,56 @@ pub(crate) struct VaultPlan {
     /// Whether it is to be made first.
     pub(crate) create: bool,
     /// Worth saying about the choice.
-    pub(crate) notice: Option<&'static str>,
+    pub(crate) notice: Option<String>,
 }
 
 /// Decides which backend opens or makes the vault. An existing vault is never second-guessed.
+/// `lacking` names what luks would need and this machine does not have.
 pub(crate) fn vault(
     asked: Option<BackendKind>,
     configured: Option<BackendKind>,
     found: Found,
     shown: &str,
+    lacking: &[&str],
 ) -> Result<VaultPlan> {
-    match found {
-        Found::File(ImageFormat::Vault) if asked == Some(BackendKind::Luks) => {
-            Err(Error::user(format!("'{shown}' is a vault of the fuse backend"))
-                .hint("leave --backend out: an existing vault tells what it is"))
+    let backend = match found {
+        Found::File(ImageFormat::Vault) => BackendKind::Fuse,
+        Found::File(ImageFormat::Luks { version: 1 | 2 }) => BackendKind::Luks,
+        Found::File(other) => return Err(foreign(other, shown)),
+        Found::Absent => return new_vault(asked.or(configured), shown, lacking),
+    };
+    if let Some(asked) = asked.filter(|asked| *asked != backend) {
+        return Err(Error::user(format!("'{shown}' is a {backend} vault, not a {asked} one"))
+            .hint("leave --backend out: an existing vault tells what it is")
+            .hint(format!("'tazpod vault migrate --to {asked}' makes a {asked} vault of it")));
+    }
+    if backend == BackendKind::Luks && !lacking.is_empty() {
+        return Err(unavailable(&format!("'{shown}' is a luks vault"), lacking)
+            .hint("'tazpod vault migrate --to fuse' makes a vault of it that opens here"));
+    }
+    Ok(VaultPlan { backend, create: false, notice: None })
+}
+
+fn new_vault(chosen: Option<BackendKind>, shown: &str, lacking: &[&str]) -> Result<VaultPlan> {
+    let plan = |backend| VaultPlan { backend, create: true, notice: None };
+    match chosen {
+        Some(BackendKind::Fuse) => Ok(plan(BackendKind::Fuse)),
+        Some(BackendKind::Luks) | None if lacking.is_empty() => Ok(plan(BackendKind::Luks)),
+        Some(BackendKind::Luks) => {
+            Err(unavailable(&format!("'{shown}' cannot become a luks vault"), lacking)
+                .hint("'--backend fuse' needs neither devices nor a privileged container"))
         }
-        Found::File(ImageFormat::Vault) => {
-            Ok(VaultPlan { backend: BackendKind::Fuse, create: false, notice: None })
+        None => {
+            let lacking = lacking.join(", ");
+            let notice = format!("LUKS cannot work here (missing: {lacking}): using fuse.");
+            Ok(VaultPlan { notice: Some(notice), ..plan(BackendKind::Fuse) })
         }
-        Found::File(other) => Err(foreign(other, shown)),
-        Found::Absent => new_vault(asked.or(configured)),
     }
 }
 
-fn new_vault(chosen: Option<BackendKind>) -> Result<VaultPlan> {
-    let fuse = VaultPlan { backend: BackendKind::Fuse, create: true, notice: None };
-    match chosen {
-        Some(BackendKind::Fuse) => Ok(fuse),
-        Some(BackendKind::Luks) => Err(Error::environment("this tazpod has no luks backend yet")
-            .hint("'--backend fuse' needs neither loop devices nor a privileged container")),
-        None => {
-            let notice = "No backend was chosen and LUKS is not available here: using fuse.";
-            Ok(VaultPlan { notice: Some(notice), ..fuse })
-        }
-    }
+fn unavailable(what: &str, lacking: &[&str]) -> Error {
+    Error::environment(format!("{what}, and LUKS cannot work here"))
+        .caused_by(std::io::Error::other(format!("missing: {}", lacking.join(", "))))
 }
 
 /// With whose rights the ghost is made.
@@ -89,7 +105,8 @@ mod tests {
 
     #[test]
     fn existing_vault_decides_and_an_absent_one_follows_the_person() {
-        let decide = |asked, configured, found| vault(asked, configured, found, "v");
+        let decide = |asked, configured, found| vault(asked, configured, found, "v", &["loop"]);
+        let able = |asked, configured, found| vault(asked, configured, found, "v", &[]);
         let (fuse, luks) = (Some(BackendKind::Fuse), Some(BackendKind::Luks));
         let there = Found::File(ImageFormat::Vault);
         assert!(!decide(None, luks, there).unwrap().create);
@@ -98,7 +115,20 @@ mod tests {
         assert_eq!(decide(None, fuse, Found::Absent).unwrap().notice, None);
         assert!(decide(None, None, Found::Absent).unwrap().notice.is_some());
         assert_eq!(decide(None, luks, Found::Absent).unwrap_err().kind(), Kind::Environment);
-        for format in [ImageFormat::Luks { version: 2 }, ImageFormat::Empty, ImageFormat::Unknown] {
+        assert!(
+            decide(None, None, Found::Absent).unwrap().notice.unwrap().contains("(missing: loop)")
+        );
+        assert_eq!(able(None, None, Found::Absent).unwrap().backend, BackendKind::Luks);
+        assert_eq!(able(None, fuse, Found::Absent).unwrap().backend, BackendKind::Fuse);
+        for version in [1, 2] {
+            let there = Found::File(ImageFormat::Luks { version });
+            assert_eq!(able(None, fuse, there).unwrap().backend, BackendKind::Luks);
+            assert_eq!(decide(None, None, there).unwrap_err().kind(), Kind::Environment);
+            let mismatch = able(fuse, None, there).unwrap_err();
+            assert_eq!(mismatch.kind(), Kind::User);
+            assert!(mismatch.hints().iter().any(|hint| hint.contains("vault migrate --to fuse")));
+        }
+        for format in [ImageFormat::Luks { version: 3 }, ImageFormat::Empty, ImageFormat::Unknown] {
             assert_eq!(decide(fuse, None, Found::File(format)).unwrap_err().kind(), Kind::Format);
         }
     }

@@ -341,7 +341,8 @@ pub(crate) struct GhostStatus {
 pub(crate) enum ToInit {
     /// The maps are written.
     Begin,
-    /// The vault is open: make it visible at the mount point.
+    /// The vault is open: make it visible at the mount point. The mount of a vault that the kernel
+    /// reads itself comes along.
     Reveal,
     /// Starts a session; its three streams come along.
     Start {
@@ -413,7 +414,7 @@ pub(crate) enum FromInit {
     Failed(Failure),
 }
 
-/// From the supervisor to the server.
+/// From the supervisor to the server, or to the holder of a vault that the kernel reads itself.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) enum ToServer {
@@ -426,6 +427,8 @@ pub(crate) enum ToServer {
         /// Only this keyslot.
         slot: Option<u8>,
     },
+    /// Closes the vault, now that the ghost's processes are gone. Only holders are told.
+    Close {},
 }
 
 /// From the server to the supervisor.
@@ -439,7 +442,7 @@ pub(crate) enum FromServer {
     },
     /// The credential opened nothing; another may be tried.
     Refused(Failure),
-    /// The vault is open and served.
+    /// The vault is open and served. A holder's mount comes along.
     Opened {
         /// The vault's id.
         vault: String,

@@ -10,6 +10,7 @@ use super::supervisor::{FIRST, Phase, Supervisor};
 use crate::backend;
 use crate::error::{Error, Result};
 use crate::witness_store::WitnessStore;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 use vault_core::ids::VaultId;
 
@@ -32,7 +33,7 @@ impl Supervisor {
         while let Some(link) = &mut self.server {
             match link.try_receive::<FromServer>() {
                 Ok(None) => return,
-                Ok(Some(Received::Message(message, _))) => self.obey_server(message),
+                Ok(Some(Received::Message(message, fds))) => self.obey_server(message, &fds),
                 _ => {
                     self.server = None;
                     return;
@@ -41,7 +42,7 @@ impl Supervisor {
         }
     }
 
-    fn obey_server(&mut self, message: FromServer) {
+    fn obey_server(&mut self, message: FromServer, fds: &[OwnedFd]) {
         match message {
             // The server may be faster than init.
             FromServer::Waiting { vault } if self.phase == Phase::Making => {
@@ -53,12 +54,15 @@ impl Supervisor {
             FromServer::Refused(failure) if self.phase == Phase::Opening => self.refused(failure),
             FromServer::Opened { vault, notices, weaknesses } if self.phase == Phase::Opening => {
                 self.weaknesses.extend(weaknesses);
-                self.remember(&vault);
+                // A luks vault has no generation that could be remembered.
+                if self.holder.is_none() {
+                    self.remember(&vault);
+                }
                 for notice in notices {
                     self.notice(&notice);
                 }
                 match self.place_new_image() {
-                    Ok(()) => self.vault_is_open(),
+                    Ok(()) => self.vault_is_open(fds.first()),
                     Err(error) => self.fail(error),
                 }
             }
@@ -104,7 +108,10 @@ impl Supervisor {
             _ => "Passphrase",
         };
         match (&self.request.vault.create, self.attempts) {
-            (Some(_), _) => format!("New vault {shown} (fuse). {what}: "),
+            (Some(_), _) => {
+                let backend = self.request.vault.backend;
+                format!("New vault {shown} ({backend}). {what}: ")
+            }
             (None, 0) => format!("{what} of {shown}: "),
             (None, _) => format!("That did not open the vault. {what} of {shown}: "),
         }

@@ -5,6 +5,7 @@
 
 use super::bridges::{self, Point};
 use super::clients::{Client, Standing};
+use super::held;
 use super::join::Door;
 use super::link::{Link, Received};
 use super::mountpoint::{self, Held, MountPoint};
@@ -36,7 +37,7 @@ pub(crate) const FIRST: u32 = 0;
 const IDLE_CHECK: Duration = Duration::from_secs(5);
 
 /// How long the inside may take to end before it is killed.
-const ENDING: Duration = Duration::from_secs(90);
+pub(super) const ENDING: Duration = Duration::from_secs(90);
 
 /// What the keeper hands to the supervisor.
 pub(crate) struct Making {
@@ -82,6 +83,7 @@ pub(crate) struct Supervisor {
     pub(super) backend: Box<dyn Backend>,
     pub(super) init: Option<(Pid, Link)>,
     pub(crate) server: Option<Link>,
+    pub(super) holder: Option<held::Holder>,
     pub(super) events: SignalFd,
     pub(super) upstream: Option<Link>,
     pub(super) secret: Option<Zeroizing<Vec<u8>>>,
@@ -140,7 +142,7 @@ impl Supervisor {
     fn begin(making: Making, events: SignalFd) -> std::result::Result<Self, Stillborn> {
         let Making { request, identity, taken, secret, client, streams, outer, upstream } = making;
         let found = mount_points(&request, &identity, &taken)
-            .and_then(|held| Ok((held, backend::of(&request.vault, request.state.path())?)))
+            .map(|held| (held, backend::of(&request.vault, request.state.path(), &identity)))
             .and_then(|made| Ok((made, Door::open(&taken)?)));
         let (((held, mount_point, points), backend), door) = match found {
             Ok(found) => found,
@@ -159,6 +161,7 @@ impl Supervisor {
             backend,
             init: None,
             server: None,
+            holder: None,
             events,
             upstream,
             secret,
@@ -185,7 +188,6 @@ impl Supervisor {
             Error::environment("cannot create the ghost's namespaces").caused_by(cause)
         };
         folder_for_vault(&self.taken).map_err(failed)?;
-        let attached = self.open_outside()?;
         let prepared = namespace::prepare(&self.identity);
         let kept: Vec<PathBuf> =
             self.request.kept.iter().map(|raw| raw.path().to_owned()).collect();
@@ -208,7 +210,6 @@ impl Supervisor {
             held: bridges::weakest(self.held, &self.points),
             points: &self.points,
             prepared: &prepared,
-            attached: attached.as_ref(),
             kept: &kept,
             home: &self.request.home,
         };
@@ -225,23 +226,12 @@ impl Supervisor {
         process::set_not_dumpable().map_err(failed)?;
         namespace::write_maps(pid, !self.request.rootless)?;
         self.tell_init(&ToInit::Begin, &[]);
-        Ok(())
-    }
-
-    /// Opens a vault that the kernel reads itself, before the namespaces exist.
-    fn open_outside(&mut self) -> Result<Option<OwnedFd>> {
-        let Opening::Mounted(mounted) = self.backend.opening() else { return Ok(None) };
-        let secret = self
-            .secret
-            .take()
-            .ok_or_else(|| Error::user("no passphrase was given").hint("use --passphrase-file"))?;
-        let credential = super::server::credential(self.request.vault.credential, &secret)?;
-        mounted.open(&credential).map(Some)
+        self.start_holder()
     }
 
     /// Serves everybody until the ghost has ended.
     fn live(&mut self) {
-        while !(self.phase == Phase::Closing && self.init.is_none()) {
+        while !(self.phase == Phase::Closing && self.init.is_none() && self.holder.is_none()) {
             if self.wait().is_err() {
                 self.fail(Error::internal("the supervisor cannot wait for events"));
                 break;
@@ -298,7 +288,9 @@ impl Supervisor {
                 self.hear_init();
                 self.hear_server();
                 self.init = None;
-                self.server = None;
+                if self.holder.is_none() {
+                    self.server = None;
+                }
                 let unexpected = Error::internal("the ghost was killed from outside")
                     .hint("its vault opens at the last commit");
                 self.end(Err(unexpected.into()));
@@ -308,6 +300,8 @@ impl Supervisor {
             if let Some(session) = agent.map(|(session, _)| *session) {
                 self.agent_ended(session);
             }
+            self.holder_ended(ended.pid);
+            self.settle();
         }
     }
 
@@ -330,9 +324,7 @@ impl Supervisor {
                     return;
                 }
                 self.phase = Phase::Looking;
-                if matches!(self.backend.opening(), Opening::Mounted(_)) {
-                    self.vault_is_open();
-                } else if let Some(exists) = self.waiting.take() {
+                if let Some(exists) = self.waiting.take() {
                     self.ready_to_open(exists);
                 }
             }
@@ -367,9 +359,15 @@ impl Supervisor {
         done
     }
 
-    pub(super) fn vault_is_open(&mut self) {
-        self.phase = Phase::Revealing;
-        self.tell_init(&ToInit::Reveal, &[]);
+    pub(super) fn vault_is_open(&mut self, mount: Option<&OwnedFd>) {
+        match (mount, &self.holder) {
+            (Some(mount), Some(_)) => self.hand_over(mount),
+            (None, None) => {
+                self.phase = Phase::Revealing;
+                self.tell_init(&ToInit::Reveal, &[]);
+            }
+            _ => self.fail(Error::internal("the vault's server talks out of order")),
+        }
     }
 
     fn revealed(&mut self, notices: &[String], warnings: &[(String, String)]) {
@@ -487,11 +485,14 @@ impl Supervisor {
                 client.kill_agent();
             }
         }
-        if self.deadline.is_some_and(|at| now >= at)
-            && let Some((pid, _)) = &self.init
-        {
+        if self.deadline.is_some_and(|at| now >= at) {
             self.deadline = None;
-            let _ = signals::send(*pid, Signal::SIGKILL);
+            match &self.init {
+                Some((pid, _)) => {
+                    let _ = signals::send(*pid, Signal::SIGKILL);
+                }
+                None => self.end_holder(),
+            }
         }
     }
 
@@ -527,6 +528,7 @@ impl Supervisor {
             client.release_agent();
         }
         self.tell_init(&ToInit::Close, &[]);
+        self.settle();
     }
 
     /// Verifies that nothing is left, says so to everybody, and returns the exit status.
@@ -550,9 +552,7 @@ impl Supervisor {
         let outcome = self.outcome.take().unwrap_or(Ok(0));
         let outcome = match (outcome, cleaned) {
             (Ok(_), Err(error)) => Err(error.into()),
-            (Ok(_), Ok(()))
-                if !self.closed && matches!(self.backend.opening(), Opening::Served(_)) =>
-            {
+            (Ok(_), Ok(())) if !self.closed => {
                 Err(Error::new(Kind::Internal, "the vault was not closed in order")
                     .hint("it opens at its last commit")
                     .into())

@@ -42,7 +42,8 @@ pub(crate) fn open_error(error: OpenError, shown: &str) -> Error {
     }
 }
 
-fn in_use(holder: Option<Holder>, shown: &str) -> Error {
+/// Says who has an image open, as far as its note tells.
+pub(crate) fn in_use(holder: Option<Holder>, shown: &str) -> Error {
     let message = match holder {
         None => format!("'{shown}' is in use"),
         Some(holder) => {
@@ -66,7 +67,7 @@ pub(crate) fn foreign(format: ImageFormat, shown: &str) -> Error {
                 .hint(format!("upgrade tazpod; {UNTOUCHED}"))
         }
         ImageFormat::Luks { .. } => error(format!("'{shown}' is {format}, not a TazPod image"))
-            .hint(format!("this tazpod has no luks backend yet; {UNTOUCHED}")),
+            .hint(format!("'tazpod pull' opens LUKS1 and LUKS2; {UNTOUCHED}")),
         ImageFormat::Empty => error(format!("'{shown}' is empty, not a vault image")).hint(
             "making a vault was interrupted, or the disk lost it; remove the file to start anew",
         ),

@@ -3,12 +3,14 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod allocation;
+pub(crate) mod block;
 pub(crate) mod descriptor;
 pub(crate) mod folder;
 pub(crate) mod identity;
 pub(crate) mod memory;
 pub(crate) mod mount;
 pub(crate) mod process;
+pub(crate) mod program;
 pub(crate) mod signals;
 pub(crate) mod socket;
 pub(crate) mod terminal;

@@ -54,6 +54,22 @@ pub(crate) fn detached_tmpfs(options: &[(&str, &str)]) -> io::Result<OwnedFd> {
     Ok(rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
+/// Mounts the file system on the block device at `source`, attached nowhere yet; no set-uid programs
+/// and no devices in it.
+pub(crate) fn detached_device(kind: &str, source: &Path) -> io::Result<OwnedFd> {
+    let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    rustix::mount::fsconfig_set_string(&context, "source", source)?;
+    rustix::mount::fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    Ok(rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// Leaves the mount namespace that this process shares with others for a copy of its own.
+pub(crate) fn leave_namespace() -> io::Result<()> {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
+    make_all_private()
+}
+
 /// Copies the tree of mounts at the open folder or file `source`, attached nowhere yet.
 pub(crate) fn detached_copy(source: &impl AsFd) -> io::Result<OwnedFd> {
     use rustix::mount::OpenTreeFlags;

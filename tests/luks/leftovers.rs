@@ -1,0 +1,80 @@
+//! Devices that stand on the image when it is opened: a dead holder's are removed, others are named.
+
+use crate::by_hand::{by_hand, image};
+use crate::ghost::{Project, finish, kill};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+/// The name that a holder gives its mapping.
+fn mapping(project: &Project) -> String {
+    let about = fs::metadata(image(project)).unwrap();
+    let uuid = by_hand(project, "cryptsetup luksUUID vault.img");
+    format!("tazpod-{uuid}-{:x}-{:x}", about.dev(), about.ino())
+}
+
+/// Opens the image as a holder does, and leaves it there as a holder that was killed before it
+/// mounted: the loop device goes by itself with what is above it.
+fn leave(project: &Project, name: &str) {
+    by_hand(
+        project,
+        &format!(
+            "disk=$(losetup --find --show vault.img)
+             printf %s \"$pass\" | cryptsetup open --key-file - $disk {name}; losetup --detach $disk"
+        ),
+    );
+    assert_eq!(project.devices().len(), 2, "nothing is left that could be cleaned up");
+}
+
+#[test]
+fn mapping_of_a_dead_holder_is_removed_by_the_next_pull() {
+    let project = Project::with_vault();
+    leave(&project, &mapping(&project));
+    project.assert_vault_whole();
+    project.assert_nothing_left();
+}
+
+#[test]
+fn mapping_that_somebody_uses_stays_and_is_named() {
+    let project = Project::with_vault();
+    let name = mapping(&project);
+    leave(&project, &name);
+    by_hand(&project, &format!("mkdir tree; mount /dev/mapper/{name} tree"));
+    let output = project.run("true");
+    assert_eq!(output.status.code(), Some(75), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains(&name), "{output:?}");
+    assert_eq!(by_hand(&project, "cat tree/kept"), "kept");
+    by_hand(&project, &format!("umount tree; rmdir tree; cryptsetup close {name}"));
+    project.assert_vault_whole();
+    project.assert_nothing_left();
+}
+
+#[test]
+fn what_another_program_opened_is_never_closed() {
+    let project = Project::with_vault();
+    leave(&project, "somebody-elses");
+    let output = project.run("true");
+    assert_eq!(output.status.code(), Some(75), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("somebody-elses"), "{output:?}");
+    assert_eq!(project.devices().len(), 2);
+    by_hand(&project, "cryptsetup close somebody-elses");
+    project.assert_vault_whole();
+    project.assert_nothing_left();
+}
+
+#[test]
+fn open_vault_has_no_name_outside_of_the_ghost_and_goes_with_a_killed_one() {
+    let project = Project::with_vault();
+    let child = project.start("sleep 100");
+    assert_eq!(project.devices().len(), 2);
+    let named = fs::read_dir("/dev/mapper").into_iter().flatten().flatten();
+    let own = mapping(&project);
+    assert!(!named.into_iter().any(|entry| entry.file_name() == own.as_str()));
+    for victim in project.processes() {
+        kill(victim, "KILL");
+    }
+    let _ = finish(child);
+    // Nobody is left who could clean up: the kernel does.
+    crate::ghost::wait_until("its devices are gone", || project.devices().is_empty());
+    project.assert_vault_whole();
+    project.assert_nothing_left();
+}
