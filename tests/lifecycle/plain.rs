@@ -68,7 +68,7 @@ fn what_was_left_in_the_background_is_dead_after_the_end() {
         "setsid sh -c 'while :; do date > {marks}/setsid; sleep 0.05; done' &
          nohup sh -c 'trap \"\" HUP TERM INT; while :; do date > {marks}/nohup; sleep 0.05; done' >/dev/null 2>&1 &
          (setsid sh -c 'exec 9> ~/secrets/held; (while :; do date > {marks}/fork; sleep 0.05; done) & ' &) &
-         sleep 0.4; ls {marks}"
+         for mark in setsid nohup fork; do while test ! -e {marks}/$mark; do sleep 0.05; done; done; ls {marks}"
     );
     let output = project.run(&line);
     for mark in ["setsid", "nohup", "fork"] {
