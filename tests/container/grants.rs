@@ -1,65 +1,92 @@
-//! What a container must grant for a ghost to be made in it.
+//! What a container must grant for a ghost to be made in it: one row of flags after another.
 
-use super::profile;
-use harness::binary::tazpod;
-use harness::engine::{Container, Engine};
-use std::process::Output;
+use crate::attacks::victim::{Start, pull_command};
+use crate::lab::{Lab, placeholders, seccomp};
 
-/// Programs that the ghosts of these tests call.
-const PACKAGES: &[&str] = &["sudo", "procps", "python3-minimal", "tmux", "bsdutils"];
+/// In a new `/proc` the shell goes by the number that it knows itself by.
+const LOOK: &str = r#"echo kept >~/secrets/file && id -u && cat ~/secrets/file &&
+if [ "$(cut -d " " -f 4 /proc/self/stat)" = $$ ]; then echo new /proc; else echo old /proc; fi"#;
 
-/// A container with a user `tazpod` (uid 1000), the program, and the one sudo rule for the helper.
-pub(crate) fn container(options: &[&str]) -> Container<'static> {
-    let engine = Engine::shared();
-    engine.import("tazpod-tests", PACKAGES);
-    let mut all = vec!["--device", "/dev/fuse"];
-    all.extend(options);
-    let container = engine.idle("tazpod-tests", &all);
-    container.copy_in(tazpod(), "/usr/local/bin/tazpod");
-    container.prepare(
-        "useradd --create-home --shell /bin/bash tazpod &&
-         echo 'tazpod ALL=(root) NOPASSWD: /usr/local/bin/tazpod internal-ghost' >/etc/sudoers.d/tazpod &&
-         chmod 0440 /etc/sudoers.d/tazpod && chmod 0666 /dev/fuse &&
-         install -d -o tazpod -g tazpod /workspace && cd /workspace &&
-         echo 'correct horse battery staple' >/passphrase && chown tazpod /passphrase && chmod 0600 /passphrase",
-    );
-    container
+const NEW: &str = "64101\nkept\nnew /proc\n";
+const OLD: &str = "64101\nkept\nold /proc\n";
+
+/// What a ghost that was started so says, on standard output and error; `None` where none is made.
+fn tried(lab: &Lab, start: Start) -> Option<(String, String)> {
+    let output = pull_command(lab, start, LOOK).output();
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (answer, remarks) = (said(&output.stdout), said(&output.stderr));
+    if output.status.success() {
+        return Some((answer, remarks));
+    }
+    assert!(remarks.contains("hint: "), "no way out is named: {remarks}");
+    assert_eq!(answer, "", "{remarks}");
+    None
 }
 
-/// What `tazpod up` gives a container for the fuse backend.
-pub(crate) fn usual() -> Vec<String> {
-    [
-        format!("--security-opt=seccomp={}", profile::path().display()),
-        "--security-opt=systempaths=unconfined".to_owned(),
-        "--ulimit=core=1:1".to_owned(),
-        covered("secrets"),
-        covered(".infisical"),
-        covered("infisical-keyring"),
-    ]
-    .to_vec()
-}
-
-/// Mounts over a folder of the home folder, so that it cannot be moved from under a ghost.
-fn covered(name: &str) -> String {
-    format!("--tmpfs=/home/tazpod/{name}:ro,uid=1000,gid=1000,mode=0500")
-}
-
-/// Runs a line in a ghost.
-pub(crate) fn in_ghost(container: &Container<'_>, user: &str, options: &str, line: &str) -> Output {
-    let pull = format!(
-        "cd /workspace && tazpod pull --backend fuse --kdf-memory 64M --kdf-time 1 \
-         --passphrase-file /passphrase {options} -- sh -c '{line}'"
-    );
-    container.shell(user, &pull)
+fn assert_made(lab: &Lab, start: Start, answer: &str) -> String {
+    let (seen, remarks) = tried(lab, start).unwrap();
+    assert_eq!(seen, answer, "{remarks}");
+    let said = remarks.contains("/proc");
+    assert_eq!(said, answer == OLD, "whether the old /proc stays must be said: {remarks}");
+    remarks
 }
 
 #[test]
-fn a_ghost_opens_in_the_usual_container_without_any_added_capability() {
-    let options = usual();
+fn default_container_has_no_room_for_a_ghost() {
+    let lab = Lab::start::<&str>(&[]);
+    assert_eq!(tried(&lab, Start::Sudo), None);
+    assert_eq!(tried(&lab, Start::Rootless), None);
+}
+
+#[test]
+fn sys_admin_alone_makes_a_ghost_that_keeps_the_old_proc() {
+    let lab = Lab::start(&["--cap-add=SYS_ADMIN"]);
+    assert_made(&lab, Start::Sudo, OLD);
+    assert_made(&lab, Start::Rootless, OLD);
+}
+
+#[test]
+fn profile_alone_makes_a_ghost_that_keeps_the_old_proc() {
+    let lab = Lab::start(&[seccomp()]);
+    let remarks = assert_made(&lab, Start::Sudo, OLD);
+    assert!(remarks.contains("could not be held in place"), "{remarks}");
+    assert_made(&lab, Start::Rootless, OLD);
+}
+
+#[test]
+fn profile_and_system_paths_make_a_whole_ghost_without_any_added_capability() {
+    let lab = Lab::usual();
+    let remarks = assert_made(&lab, Start::Sudo, NEW);
+    assert!(!remarks.contains("could not be held in place"), "{remarks}");
+    assert_made(&lab, Start::Rootless, NEW);
+}
+
+#[test]
+fn three_capabilities_are_enough_when_all_others_are_dropped() {
+    let lab = Lab::usual();
+    // The container's own preparation needs more than its later life does.
+    let image = format!("{}-prepared", lab.container.name);
+    lab.container.commit(&image);
+    let mut options = crate::lab::usual();
+    options.extend(["--device=/dev/fuse", "--cap-drop=ALL"].map(str::to_owned));
+    options.extend(
+        ["SETUID", "SETGID", "SETFCAP", "AUDIT_WRITE"].map(|one| format!("--cap-add={one}")),
+    );
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
-    let container = container(&options);
-    let output =
-        in_ghost(&container, "tazpod", "", "echo kept >~/secrets/file; id -u; cat ~/secrets/file");
-    assert!(output.status.success(), "{output:?}");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "1000\nkept\n", "{output:?}");
+    let lab = Lab::around(lab.container.engine().idle(&image, &options));
+    assert_made(&lab, Start::Sudo, NEW);
+}
+
+#[test]
+fn no_new_privileges_leaves_a_rootless_ghost_only() {
+    let lab = Lab::start(&["--cap-add=SYS_ADMIN", "--security-opt=no-new-privileges"]);
+    assert_eq!(tried(&lab, Start::Sudo), None);
+    assert_made(&lab, Start::Rootless, OLD);
+}
+
+#[test]
+fn placeholder_without_system_paths_holds_the_mount_point() {
+    let lab = Lab::start(&[vec![seccomp()], placeholders()].concat());
+    let remarks = assert_made(&lab, Start::Sudo, OLD);
+    assert!(!remarks.contains("could not be held in place"), "{remarks}");
 }

@@ -1,6 +1,6 @@
 //! `kill -9` of each process of a ghost, at each step of its making and its end: nothing is left, and the next pull works.
 
-use super::victim::{Ghost, Start, ours, plain_command, pull_command};
+use crate::attacks::victim::{Ghost, Start, inhabitant_that, ours, plain_command, pull_command};
 use harness::binary::tazpod;
 use harness::process::{Pid, alive, companions, family, is_outside, name};
 use harness::stage::{OWNER, Stage, within};
@@ -28,7 +28,7 @@ fn assert_nothing_left(stage: &Stage, members: &BTreeSet<Pid>, before: &str, wha
     let gone = within(15, || !members.iter().any(|pid| alive(*pid)));
     let left: Vec<_> = members.iter().filter(|pid| alive(**pid)).map(|pid| name(*pid)).collect();
     assert!(gone, "{what}: {left:?} live on");
-    let next = pull_command(stage, Start::Sudo, "cat ~/secrets/kept").output().unwrap();
+    let next = pull_command(stage, Start::Sudo, "cat ~/secrets/kept").output();
     assert!(
         next.status.success(),
         "{what}: the next pull fails: {}",
@@ -41,7 +41,7 @@ fn assert_nothing_left(stage: &Stage, members: &BTreeSet<Pid>, before: &str, wha
 fn prepare(stage: &Stage) -> String {
     let before = mounts();
     let keep = "echo kept >~/secrets/kept; sync ~/secrets/kept";
-    let made = pull_command(stage, Start::Sudo, keep).output().unwrap();
+    let made = pull_command(stage, Start::Sudo, keep).output();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     before
 }
@@ -50,11 +50,8 @@ fn prepare(stage: &Stage) -> String {
 fn any_process_of_an_open_ghost_may_be_killed() {
     Stage::run(&[tazpod()], |stage| {
         // The usual way, with somebody in the background: the vault stays mounted for as long as that one likes.
-        let plain = Ghost::inhabit(plain_command(
-            stage,
-            OWNER,
-            &super::victim::inhabitant_that("setsid sleep 72001 &"),
-        ));
+        let script = inhabitant_that("setsid sleep 72001 &");
+        let plain = Ghost::inhabit(&plain_command(stage, OWNER, &script));
         assert!(within(10, || !harness::process::running("sleep 72001").is_empty()));
         kill_hard(plain.id());
         let staying = *harness::process::running("sleep 72001").first().unwrap();
@@ -110,7 +107,7 @@ fn a_ghost_may_be_killed_at_any_step_of_its_making_and_its_end() {
         let mut seen = BTreeSet::new();
         for moment in 0..16_u64 {
             for choice in [0, 1, 2, 3] {
-                let mut command = pull_command(stage, Start::Sudo, "true");
+                let mut command = pull_command(stage, Start::Sudo, "true").command();
                 let mut child = command
                     .stdin(Stdio::null())
                     .stdout(Stdio::null())

@@ -79,7 +79,12 @@ impl Engine {
 
     /// A `docker` command for this engine, without the configuration of whoever runs the tests.
     pub fn docker(&self) -> Command {
-        let mut command = Command::new("docker");
+        self.with_client("docker")
+    }
+
+    /// Another program that will call `docker` and meet this engine.
+    pub fn with_client(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
         command.env("DOCKER_HOST", self.host()).env("DOCKER_CONFIG", self.run.join("config"));
         command.env("DOCKER_BUILDKIT", "0").env_remove("DOCKER_CONTEXT").stdin(Stdio::null());
         command
@@ -129,7 +134,20 @@ pub struct Container<'engine> {
     id: String,
 }
 
-impl Container<'_> {
+impl<'engine> Container<'engine> {
+    /// The engine that it runs on.
+    pub fn engine(&self) -> &'engine Engine {
+        self.engine
+    }
+
+    /// Makes an image of it as it is now.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn commit(&self, image: &str) {
+        said(self.engine.docker().args(["commit", &self.name, image]));
+    }
+
     /// A `docker exec` of `program` as `user`, with standard input left open to it if `interactive`.
     pub fn exec(&self, user: &str, interactive: bool, program: &str) -> Command {
         let mut command = self.engine.docker();

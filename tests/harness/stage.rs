@@ -120,7 +120,8 @@ impl User {
         self.home().join("secrets")
     }
 
-    fn environment(self, bin: &Path) -> Vec<(&'static str, String)> {
+    /// The variables of a login, with the programs in `bin` found first.
+    pub fn environment(self, bin: &Path) -> Vec<(&'static str, String)> {
         let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", bin.display());
         vec![
             ("PATH", path),

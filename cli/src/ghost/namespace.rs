@@ -132,7 +132,8 @@ pub(crate) fn make_tree(
     let mut weaknesses = Weaknesses::new();
     if let Err(cause) = mount_proc() {
         weaknesses.push(format!(
-            "the machine's /proc stays visible, since a new one was refused ({cause})"
+            "The outer /proc stays, since a new one was refused ({cause}): it shows processes outside \
+             the ghost, and programs like ps fail."
         ));
     }
     let copies = copy_kept(identity, kept, &hidden_by(prepared))

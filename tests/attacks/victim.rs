@@ -1,11 +1,12 @@
 //! Ghosts to attack: ours, and the plain ones that show that an attack works.
 
-use harness::process::{Pid, alive, companions, family, is_outside};
-use harness::stage::{OWNER, Stage, User, within};
+use super::scene::{Action, Scene, program};
+use harness::process::{Pid, alive};
+use harness::stage::{OWNER, ROOT, User, within};
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 /// Lives in the vault: its token is in a file, an open descriptor, its working folder, its environment and its memory.
 pub(crate) const INHABITANT: &str = r#"
@@ -31,8 +32,11 @@ pub(crate) struct Ghost {
 
 impl Ghost {
     /// Starts what `command` says and waits for the inhabitant's token.
-    pub(crate) fn inhabit(mut command: Command) -> Self {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    pub(crate) fn inhabit(action: &Action<'_>) -> Self {
+        let scene = action.scene();
+        let bystanders = scene.bystanders();
+        let mut child =
+            action.command().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut screen = BufReader::new(child.stdout.take().unwrap());
         let mut seen = String::new();
         let token = loop {
@@ -46,15 +50,15 @@ impl Ghost {
         let mut ghost = Self { child, token, members: BTreeSet::new() };
         // `sleep` is started after the token is printed.
         assert!(within(10, || {
-            ghost.members = everybody(ghost.child.id());
+            ghost.members = scene.brought_by(ghost.child.id(), &bystanders);
             ghost.members.iter().any(|pid| harness::process::name(*pid) == "sleep")
         }));
         ghost
     }
 
     /// Those who live in a PID namespace of the ghost's own.
-    pub(crate) fn inside(&self) -> impl Iterator<Item = Pid> + '_ {
-        self.members.iter().copied().filter(|pid| !is_outside(*pid))
+    pub(crate) fn inside(&self, scene: &dyn Scene) -> Vec<Pid> {
+        self.members.iter().copied().filter(|pid| !scene.is_outside(*pid)).collect()
     }
 
     /// Writes a line to the inhabitant.
@@ -92,25 +96,22 @@ impl Drop for Ghost {
     }
 }
 
-fn everybody(pid: Pid) -> BTreeSet<Pid> {
-    let mut found = family(pid);
-    let inside: Vec<Pid> = found.iter().copied().filter(|one| !is_outside(*one)).collect();
-    found.extend(inside.into_iter().flat_map(companions));
-    found
-}
-
 /// The inhabitant, doing something else as well before it waits.
 pub(crate) fn inhabitant_that(does: &str) -> String {
     INHABITANT.replace("\ncat\n", &format!("\n{does}\ncat\n"))
 }
 
 /// The usual way: root makes a mount namespace, mounts, gives up root, starts a shell.
-pub(crate) fn plain(stage: &Stage) -> Ghost {
-    Ghost::inhabit(plain_command(stage, OWNER, INHABITANT))
+pub(crate) fn plain(scene: &dyn Scene) -> Ghost {
+    Ghost::inhabit(&plain_command(scene, OWNER, INHABITANT))
 }
 
 /// The same with any program for the shell.
-pub(crate) fn plain_command(stage: &Stage, user: User, script: &str) -> Command {
+pub(crate) fn plain_command<'scene>(
+    scene: &'scene dyn Scene,
+    user: User,
+    script: &str,
+) -> Action<'scene> {
     let User { name, id } = user;
     let setup = format!(
         "mount -t tmpfs -o uid={id},gid={id},mode=0700 plain {secrets} && \
@@ -118,18 +119,18 @@ pub(crate) fn plain_command(stage: &Stage, user: User, script: &str) -> Command 
         secrets = user.secrets().display(),
         script = script.replace('\'', r"'\''"),
     );
-    let mut command = stage.command(harness::stage::ROOT, "unshare");
-    command.args(["--mount", "--propagation", "private", "sh", "-c", &setup]);
-    command.env("HOME", user.home()).current_dir(user.project());
-    command
+    scene
+        .action(ROOT, "unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", &setup])
+        .env("HOME", user.home().display().to_string())
+        .folder(user.project())
 }
 
 /// The usual way without root: the user's own user namespace.
-pub(crate) fn plain_rootless(stage: &Stage) -> Ghost {
+pub(crate) fn plain_rootless(scene: &dyn Scene) -> Ghost {
     let script = format!("mount -t tmpfs plain {} && {INHABITANT}", OWNER.secrets().display());
-    let mut command = stage.command(OWNER, "unshare");
-    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]);
-    Ghost::inhabit(command)
+    let action = scene.action(OWNER, "unshare");
+    Ghost::inhabit(&action.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]))
 }
 
 /// Where the inhabitant's file is, seen from inside.
@@ -147,33 +148,32 @@ pub(crate) enum Start {
 }
 
 /// The options that every pull of these tests has, and a command for the shell.
-pub(crate) fn pull_command(stage: &Stage, start: Start, script: &str) -> Command {
+pub(crate) fn pull_command<'scene>(
+    scene: &'scene dyn Scene,
+    start: Start,
+    script: &str,
+) -> Action<'scene> {
     let passphrase = OWNER.project().join("passphrase");
-    let mut command = pull(stage, start);
-    command.arg("--passphrase-file").arg(passphrase).args(["--", "sh", "-c", script]);
-    command
+    pull(scene, start).arg("--passphrase-file").arg(passphrase).args(["--", "sh", "-c", script])
 }
 
 /// `tazpod pull` without a credential.
-pub(crate) fn pull(stage: &Stage, start: Start) -> Command {
-    let tazpod = stage.program("tazpod");
-    let passphrase = OWNER.project().join("passphrase");
+pub(crate) fn pull(scene: &dyn Scene, start: Start) -> Action<'_> {
+    let tazpod = program("tazpod");
+    let passphrase = scene.seen(&OWNER.project().join("passphrase"));
     if !passphrase.exists() {
         std::fs::write(&passphrase, "correct horse battery staple\n").unwrap();
         std::os::unix::fs::chown(&passphrase, Some(OWNER.id), Some(OWNER.id)).unwrap();
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(&passphrase, private).unwrap();
-        stage.allow_sudo(OWNER, &format!("{} internal-ghost", tazpod.display()));
+        scene.allow_sudo(OWNER, &format!("{} internal-ghost", tazpod.display()));
     }
-    let mut command = stage.command(OWNER, tazpod);
-    command.args(["pull", "--backend", "fuse", "--kdf-memory", "64M", "--kdf-time", "1"]);
-    if start == Start::Rootless {
-        command.arg("--rootless");
-    }
-    command
+    let usual = ["pull", "--backend", "fuse", "--kdf-memory", "64M", "--kdf-time", "1"];
+    let action = scene.action(OWNER, tazpod).args(usual);
+    if start == Start::Rootless { action.arg("--rootless") } else { action }
 }
 
 /// Our ghost, inhabited.
-pub(crate) fn ours(stage: &Stage, start: Start) -> Ghost {
-    Ghost::inhabit(pull_command(stage, start, INHABITANT))
+pub(crate) fn ours(scene: &dyn Scene, start: Start) -> Ghost {
+    Ghost::inhabit(&pull_command(scene, start, INHABITANT))
 }

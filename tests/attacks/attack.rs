@@ -1,18 +1,13 @@
 //! Runs the neighbour against every process of a ghost.
 
+use super::scene::{Scene, program};
 use super::victim::{Ghost, vault};
 use harness::process::{Pid, name, writable_memory};
-use harness::stage::{Stage, User};
-use std::path::Path;
+use harness::stage::User;
 
 /// Attacks that read through the kernel's interfaces to another process.
 pub(crate) const READS: &[&str] =
     &["root", "cwd", "fd", "environ", "maps", "mem", "vm-read", "ptrace", "seize", "pidfd-getfd"];
-
-/// The program that attacks.
-pub(crate) fn neighbour() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_neighbour"))
-}
 
 /// What one attack on one process brought.
 pub(crate) struct Outcome {
@@ -30,28 +25,28 @@ impl Outcome {
 
 /// One attack by `user` on each of the processes.
 pub(crate) fn attack(
-    stage: &Stage,
+    scene: &dyn Scene,
     user: User,
     attack: &str,
     targets: impl IntoIterator<Item = Pid>,
 ) -> Vec<Outcome> {
-    targets.into_iter().map(|pid| attack_one(stage, user, attack, pid)).collect()
+    targets.into_iter().map(|pid| attack_one(scene, user, attack, pid)).collect()
 }
 
-fn attack_one(stage: &Stage, user: User, attack: &str, pid: Pid) -> Outcome {
-    let mut command = stage.command(user, stage.program("neighbour"));
-    command.args([attack, &pid.to_string()]).arg(vault());
+fn attack_one(scene: &dyn Scene, user: User, attack: &str, pid: Pid) -> Outcome {
+    let number = scene.number(pid).to_string();
+    let mut action = scene.action(user, program("neighbour")).args([attack, &number]).arg(vault());
     if matches!(attack, "mem" | "vm-read") {
-        command.args(writable_memory(pid));
+        action = action.args(writable_memory(pid));
     }
-    let output = command.output().unwrap();
+    let output = action.output();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     Outcome { pid, output: text, got_in: output.status.success() }
 }
 
 /// Asserts that the attack works on some process of the ghost.
-pub(crate) fn assert_leaks(stage: &Stage, user: User, name: &str, ghost: &Ghost) {
-    let outcomes = attack(stage, user, name, ghost.members.iter().copied());
+pub(crate) fn assert_leaks(scene: &dyn Scene, user: User, name: &str, ghost: &Ghost) {
+    let outcomes = attack(scene, user, name, ghost.members.iter().copied());
     assert!(
         outcomes.iter().any(|outcome| outcome.is_leak(&ghost.token)),
         "'{name}' cannot see a leak where there is one: {}",
@@ -61,13 +56,13 @@ pub(crate) fn assert_leaks(stage: &Stage, user: User, name: &str, ghost: &Ghost)
 
 /// Asserts that the attack fails on each of these processes.
 pub(crate) fn assert_refused(
-    stage: &Stage,
+    scene: &dyn Scene,
     user: User,
     name: &str,
     ghost: &Ghost,
     targets: impl IntoIterator<Item = Pid>,
 ) {
-    let outcomes = attack(stage, user, name, targets);
+    let outcomes = attack(scene, user, name, targets);
     assert!(!outcomes.is_empty(), "nobody was attacked");
     let leaks: Vec<_> =
         outcomes.into_iter().filter(|outcome| outcome.is_leak(&ghost.token)).collect();

@@ -1,6 +1,7 @@
 //! A terminal to run things on, as a person would: typed into and read through `script`.
 
-use harness::stage::{Stage, User, within};
+use super::scene::Scene;
+use harness::stage::{User, within};
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::{Arc, Mutex};
@@ -14,9 +15,8 @@ pub(crate) struct Screen {
 
 impl Screen {
     /// Runs a shell line on a new terminal as `user`.
-    pub(crate) fn run(stage: &Stage, user: User, line: &str) -> Self {
-        let mut script = stage.command(user, "script");
-        script.args([
+    pub(crate) fn run(scene: &dyn Scene, user: User, line: &str) -> Self {
+        let script = scene.action(user, "script").env("SHELL", "/bin/bash").args([
             "--quiet",
             "--return",
             "--flush",
@@ -26,8 +26,8 @@ impl Screen {
             line,
             "/dev/null",
         ]);
-        script.env("SHELL", "/bin/bash").stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = script.spawn().expect("script is installed");
+        let mut script = script.command();
+        let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let keyboard = child.stdin.take();
         let mut output = child.stdout.take().unwrap();
         let seen = Arc::new(Mutex::new(String::new()));
@@ -49,7 +49,7 @@ impl Screen {
     /// Waits until the screen has shown `text`.
     pub(crate) fn wait_for(&self, text: &str) {
         assert!(
-            within(30, || self.text().contains(text)),
+            within(60, || self.text().contains(text)),
             "no {text:?} on the screen: {}",
             self.text()
         );
@@ -69,7 +69,7 @@ impl Screen {
     /// Waits for the command and returns its status.
     pub(crate) fn end(mut self) -> Option<i32> {
         assert!(
-            within(30, || self.child.try_wait().unwrap().is_some()),
+            within(60, || self.child.try_wait().unwrap().is_some()),
             "still running: {}",
             self.text()
         );
