@@ -35,12 +35,11 @@ const GENERATION: Generation = Generation(0);
 const MAX_BACKGROUND: u16 = 64;
 
 /// What is asked of the kernel, where it offers it.
-const WANTED: [InitFlags; 13] = [
+const WANTED: [InitFlags; 12] = [
     InitFlags::FUSE_ASYNC_READ,
     InitFlags::FUSE_ASYNC_DIO,
     InitFlags::FUSE_BIG_WRITES,
     InitFlags::FUSE_MAX_PAGES,
-    InitFlags::FUSE_WRITEBACK_CACHE,
     InitFlags::FUSE_PARALLEL_DIROPS,
     InitFlags::FUSE_DO_READDIRPLUS,
     InitFlags::FUSE_READDIRPLUS_AUTO,
@@ -58,6 +57,8 @@ pub(crate) struct Adapter {
     service: Arc<Service>,
     lookups: Lookups,
     access_times: AccessTimes,
+    /// Whether the kernel collects writes.
+    write_back: bool,
     /// Whether the kernel learns from ENOSYS that files, or folders, need no opening.
     skips_open: bool,
     skips_opendir: bool,
@@ -69,6 +70,7 @@ impl Adapter {
             service,
             lookups: Lookups::new(),
             access_times: options.access_times,
+            write_back: options.write_back,
             skips_open: false,
             skips_opendir: false,
         }
@@ -141,6 +143,10 @@ impl Filesystem for Adapter {
         let offered = config.capabilities();
         for flag in WANTED.into_iter().filter(|flag| offered.contains(*flag)) {
             config.add_capabilities(flag).expect("offered");
+        }
+        self.write_back &= offered.contains(InitFlags::FUSE_WRITEBACK_CACHE);
+        if self.write_back {
+            config.add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE).expect("offered");
         }
         self.skips_open = offered.contains(InitFlags::FUSE_NO_OPEN_SUPPORT);
         self.skips_opendir = offered.contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
@@ -371,7 +377,8 @@ impl Filesystem for Adapter {
         }
     }
 
-    /// Writes. From its cache the kernel writes late and sends the times by itself; a direct write is stamped here.
+    /// Writes. A kernel that collects writes sends their times by itself; all others are stamped here, those of a memory
+    /// map when they arrive.
     fn write(
         &self,
         _request: &Request,
@@ -384,7 +391,7 @@ impl Filesystem for Adapter {
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let cached = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let cached = self.write_back && write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         let origin = if cached { WriteOrigin::Writeback } else { WriteOrigin::Direct };
         let clear = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let written = self

@@ -20,6 +20,12 @@ pub struct Options {
     pub threads: usize,
     /// When reading moves access times.
     pub access_times: AccessTimes,
+    /// Whether the kernel collects writes before it hands them over (its "writeback cache").
+    ///
+    /// Many small writes to one file are faster then, by up to ten times. In return the kernel forgets a file's
+    /// block count whenever anybody closes it and asks again at the next `stat`, also of files that are only read; what
+    /// was written reaches the vault up to half a minute late; and a write that fails is told at `close` or `fsync`.
+    pub write_back: bool,
 }
 
 impl Default for Options {
@@ -30,6 +36,7 @@ impl Default for Options {
             // Four answer single 4 KiB reads 1.7 times as fast as one; more gain nothing on small machines.
             threads: 4,
             access_times: AccessTimes::Relative,
+            write_back: false,
         }
     }
 }

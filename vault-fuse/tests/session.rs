@@ -5,7 +5,7 @@ mod common;
 use common::{Vault, noise, shell};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -194,4 +194,45 @@ fn a_volume_changed_before_the_mount_shows_it() {
     vault.mount();
     let meta = fs::metadata(vault.path("made inside")).expect("there");
     assert_eq!((meta.uid(), meta.gid(), meta.mode()), (5, 6, 0o100_640));
+}
+
+/// The connection is cut: whatever still asks the vault fails from there on, as what was never read does.
+#[test]
+fn what_is_known_is_not_asked_for_again() {
+    let mut vault = Vault::new();
+    let walk = "import os, sys
+def walk(want):
+    seen = {}
+    for path, folders, files in os.walk('.'):
+        for name in files:
+            if name == 'unknown': continue
+            file = os.path.join(path, name)
+            about = os.lstat(file)
+            with open(file, 'rb') as f: seen[file] = (about, f.read())
+    assert len(seen) == 60, len(seen)
+    assert want in (None, seen)
+    return seen
+for folder in 'abc':
+    os.mkdir(folder)
+    for n in range(20): open('%s/%d' % (folder, n), 'wb').write(os.urandom(300 * n))
+open('unknown', 'wb').write(b'x' * 100)
+known = walk(walk(None))
+print('ready', flush=True); sys.stdin.readline()
+walk(known)
+try: open('unknown', 'rb').read()
+except OSError: pass
+else: raise AssertionError('the connection was not cut')";
+    let mut walker = std::process::Command::new("python3")
+        .args(["-c", walk])
+        .current_dir(vault.root())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("python3 is installed");
+    let mut said = [0; 6];
+    walker.stdout.take().expect("piped").read_exact(&mut said).expect("it is ready");
+    umount2(&vault.root(), MntFlags::MNT_FORCE | MntFlags::MNT_DETACH).expect("cut");
+    walker.stdin.take().expect("piped").write_all(b"\n").expect("it listens");
+    assert!(walker.wait().expect("a child").success());
+    let _ = vault.wait();
 }

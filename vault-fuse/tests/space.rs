@@ -71,8 +71,29 @@ fn statfs_tells_the_capacity() {
 }
 
 #[test]
-fn a_failure_after_write_has_returned_is_told_at_close_and_fsync() {
+fn a_write_that_does_not_fit_fails_at_once() {
     let vault = Vault::with_capacity(mib(16));
+    python(
+        &vault.root(),
+        "import errno, os
+f = os.open('big', os.O_CREAT | os.O_WRONLY)
+written = 0
+try:
+    for _ in range(40): written += os.write(f, os.urandom(1 << 20))
+except OSError as e: assert e.errno == errno.ENOSPC, e
+else: raise AssertionError
+os.fsync(f); os.close(f)
+assert os.stat('big').st_size == written > 4 << 20, written
+os.unlink('big')",
+    );
+}
+
+#[test]
+fn a_failure_of_a_collected_write_is_told_at_close_and_fsync() {
+    let mut vault = Vault::with_capacity(mib(16));
+    vault.unmount().expect("a clean end");
+    vault.options.write_back = true;
+    vault.mount();
     python(
         &vault.root(),
         "import errno, os
