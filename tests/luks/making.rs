@@ -15,7 +15,7 @@ fn new_vault_is_luks2_with_argon2id_sparse_and_the_callers_alone() {
     let (length, blocks) = sizes.split_once(' ').unwrap();
     assert_eq!(length, (512_u64 << 20).to_string());
     assert!(blocks.parse::<u64>().unwrap() * 512 < 128 << 20, "not sparse: {sizes}");
-    let output = project.run("stat -c %a ~/secrets; ls -A ~/secrets");
+    let output = project.run("stat -c %a ~/secrets; ls -A ~/secrets | grep -v infisical");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "700\nkept\n");
 }
 
@@ -73,4 +73,30 @@ fn full_vault_says_so_and_keeps_what_it_has() {
             .unwrap(),
     );
     assert_eq!(output.status.code(), Some(64), "{output:?}");
+}
+
+#[test]
+fn check_tells_a_sound_vault_from_a_damaged_one_and_changes_neither() {
+    let project = Project::with_vault();
+    let pass = project.path().join("pass");
+    let check = || {
+        let mut command = project.tazpod(&["vault", "check", "--passphrase-file"]);
+        finish(command.arg(&pass).spawn().unwrap())
+    };
+    let sound = check();
+    assert!(sound.status.success(), "{sound:?}");
+    project.assert_nothing_left();
+    // The superblock of the file system stays; the inodes after it are overwritten.
+    by_hand(
+        &project,
+        "disk=$(losetup --find --show vault.img); printf %s \"$pass\" | cryptsetup open --key-file - $disk by-hand
+         dd if=/dev/urandom of=/dev/mapper/by-hand bs=4096 seek=20 count=200 conv=notrunc status=none; sync
+         cryptsetup close by-hand; losetup --detach $disk",
+    );
+    let before = fs::read(image(&project)).unwrap();
+    let damaged = check();
+    assert_eq!(damaged.status.code(), Some(2), "{damaged:?}");
+    assert!(String::from_utf8_lossy(&damaged.stdout).contains("damaged"), "{damaged:?}");
+    assert!(before == fs::read(image(&project)).unwrap(), "checking changed the image");
+    project.assert_nothing_left();
 }

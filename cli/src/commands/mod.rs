@@ -12,6 +12,7 @@ mod vault;
 mod vault_check;
 mod vault_create;
 mod vault_info;
+mod vault_luks;
 mod vault_passwd;
 mod vault_slot;
 

@@ -234,6 +234,11 @@ pub(crate) fn try_lock(fd: impl AsFd) -> io::Result<bool> {
     }
 }
 
+/// Turns the exclusive lock on an open file into one that readers may share.
+pub(crate) fn share_lock(fd: impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::flock(fd, rustix::fs::FlockOperation::NonBlockingLockShared)?)
+}
+
 /// Removes the file `name` from `parent`; one that is not there is no error.
 pub(crate) fn remove_file(parent: impl AsFd, name: impl AsRef<OsStr>) -> io::Result<()> {
     remove(parent, name, rustix::fs::AtFlags::empty())

@@ -25,6 +25,24 @@ pub(crate) struct Outcome {
     pub(crate) complaint: String,
 }
 
+/// A second secret for a program, which finds it at a path.
+pub(crate) struct MoreInput(OwnedFd);
+
+impl MoreInput {
+    /// Makes one of `secret`, which must fit into a pipe.
+    pub(crate) fn new(secret: &[u8]) -> io::Result<Self> {
+        let (end, feed) = pipe()?;
+        rustix::io::ioctl_fionbio(&feed, true)?;
+        File::from(feed).write_all(secret)?;
+        Ok(Self(end))
+    }
+
+    /// Returns the path at which the program reads it.
+    pub(crate) fn path(&self) -> String {
+        super::folder::path_of(&self.0).to_string_lossy().into_owned()
+    }
+}
+
 /// Runs `program` to its end, with `input` on its standard input and exactly `environment`.
 ///
 /// It dies with this process. Must be called while this process has one thread, as `process::fork`
@@ -34,6 +52,7 @@ pub(crate) fn run(
     arguments: &[&str],
     environment: &[(&str, &str)],
     input: &[u8],
+    more: Option<&MoreInput>,
 ) -> io::Result<Outcome> {
     use std::os::unix::ffi::OsStrExt;
     let path = CString::new(program.as_os_str().as_bytes())?;
@@ -50,7 +69,11 @@ pub(crate) fn run(
     let pid = process::fork(|| {
         let prepared = process::die_with_parent(Signal::SIGKILL)
             .and_then(|()| process::set_streams([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]))
-            .and_then(|()| process::close_all_except(&[]))
+            .and_then(|()| match more {
+                None => process::close_all_except(&[]),
+                Some(MoreInput(end)) => process::close_all_except(&[end.as_fd()])
+                    .and_then(|()| Ok(rustix::io::fcntl_setfd(end, rustix::io::FdFlags::empty())?)),
+            })
             .and_then(|()| signals::reset());
         if prepared.is_ok() {
             let _ = nix::unistd::execve(&path, &words, &variables);
@@ -104,14 +127,22 @@ mod tests {
     fn program_gets_its_input_and_its_words_come_back() {
         let script = "cat; echo oh >&2; echo \"$A\"; exit 3";
         let arguments = ["-c", script];
-        let outcome = run(Path::new("/bin/sh"), &arguments, &[("A", "b")], b"in\n").unwrap();
+        let outcome = run(Path::new("/bin/sh"), &arguments, &[("A", "b")], b"in\n", None).unwrap();
         assert_eq!((outcome.status, outcome.output.as_slice()), (3, &b"in\nb\n"[..]));
         assert_eq!(outcome.complaint, "oh");
     }
 
     #[test]
+    fn second_secret_is_read_at_its_path() {
+        let more = MoreInput::new(b"second").unwrap();
+        let path = more.path();
+        let outcome = run(Path::new("/bin/cat"), &["-", &path], &[], b"first ", Some(&more));
+        assert_eq!(outcome.unwrap().output, b"first second");
+    }
+
+    #[test]
     fn program_that_is_not_there_is_an_error() {
-        let error = run(Path::new("/nowhere"), &[], &[], b"").unwrap_err();
+        let error = run(Path::new("/nowhere"), &[], &[], b"", None).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

@@ -5,6 +5,7 @@
 //! kernel's tables; the header is parsed by `cryptsetup` and by the kernel, the tree by the kernel.
 
 use super::device::{LoopDevice, Mapping};
+use super::header::LEAST_PASSES;
 use super::image::{Image, Suspect, Uuid};
 use super::workshop::Workshop;
 use super::{leftovers, tool};
@@ -28,8 +29,8 @@ const SAID: i32 = 1;
 /// The shortest run of free space that is given back to the disk, as for fuse vaults.
 const SHORTEST_TRIM: u64 = 1 << 20;
 
-/// The fewest passes that `cryptsetup` takes.
-const LEAST_PASSES: u32 = 4;
+/// What `e2fsck` ends with when it left something that is wrong.
+const FOUND: u8 = 4;
 
 /// Sectors as large as the blocks of the file system inside: one cipher call for each.
 const SECTOR: &str = "4096";
@@ -337,7 +338,7 @@ fn top_of(mount: &OwnedFd) -> io::Result<OwnedFd> {
 
 /// Returns the bytes that `cryptsetup` gets. A recovery key is its words with one space between each,
 /// so that it opens the vault by hand too.
-pub(super) fn key_of(kind: CredentialKind, secret: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+fn key_of(kind: CredentialKind, secret: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
     // For the same refusals as for a fuse vault.
     crate::ghost::server::credential(kind, secret)?;
     let bytes = match kind {
@@ -350,4 +351,29 @@ pub(super) fn key_of(kind: CredentialKind, secret: &[u8]) -> Result<Zeroizing<Ve
         }
     };
     Ok(Zeroizing::new(bytes))
+}
+
+/// Maps the closed vault and lets `e2fsck` look at it without changing anything; returns whether all is
+/// well, and what it said.
+pub(super) fn check(
+    request: &VaultRequest,
+    identity: &Identity,
+    key: &[u8],
+) -> Result<(bool, String)> {
+    let holder = Holder::prepare(request, identity)?;
+    let mapping = holder.map(key)?;
+    let checked =
+        holder.node(&mapping).and_then(|node| tool::run("e2fsck", &["-f", "-n", &node], b""));
+    let removed = mapping.remove(&holder.workshop, Removal::Now);
+    let outcome = checked?;
+    removed.map_err(|cause| Error::environment("cannot close the vault again").caused_by(cause))?;
+    let said = String::from_utf8_lossy(&outcome.output).trim().to_owned();
+    match outcome.status {
+        0 => Ok((true, said)),
+        FOUND => Ok((false, said)),
+        _ => Err(tool::said(
+            Error::environment(format!("e2fsck cannot check '{}'", request.shown)),
+            &outcome,
+        )),
+    }
 }

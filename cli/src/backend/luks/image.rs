@@ -1,7 +1,7 @@
 //! The image file: opened with the caller's rights, recognised, held by one holder at a time.
 //!
 //! Two locks say that it is held. The first, by `flock`, belongs to the holder and ends with it: who
-//! has it may remove what a killed holder left. The second is the lock that every writer of an image
+//! has it alone may remove what a killed holder left. The second is the lock that every writer of an image
 //! takes (an OFD lock); it goes along to the loop device and stays for as long as the kernel has the
 //! image open, so that nothing else writes to an image that is still mapped.
 
@@ -95,7 +95,11 @@ impl Image {
             l_pid: 0,
         };
         match fcntl(&again, FcntlArg::F_OFD_SETLK(&range)) {
-            Ok(_) => Ok(again),
+            Ok(_) => {
+                // It keeps others away from here on. cryptsetup shares the first lock to read.
+                folder::share_lock(&self.holder).map_err(explain)?;
+                Ok(again)
+            }
             Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => {
                 Err(in_use(Holder::read(request.image.path()), shown))
             }

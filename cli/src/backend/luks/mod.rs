@@ -14,6 +14,7 @@
 
 pub(crate) mod capabilities;
 mod device;
+pub(crate) mod header;
 mod holder;
 mod image;
 mod leftovers;
@@ -37,6 +38,15 @@ impl LuksBackend {
     pub(crate) fn new(request: &VaultRequest, identity: &Identity) -> Self {
         Self { request: request.clone(), identity: identity.clone() }
     }
+}
+
+/// Lets `e2fsck` look at a closed vault; returns whether all is well, and what it said. Needs root.
+pub(crate) fn check(
+    request: &VaultRequest,
+    identity: &Identity,
+    key: &[u8],
+) -> Result<(bool, String)> {
+    workshop::apart(|| holder::check(request, identity, key))
 }
 
 impl Backend for LuksBackend {

@@ -4,7 +4,7 @@
 //! from system folders only, and find nothing in their environment but what is set here.
 
 use crate::error::{Error, Kind, Result};
-use crate::sys::program::{self, Outcome};
+use crate::sys::program::{self, MoreInput, Outcome};
 use std::path::{Path, PathBuf};
 
 /// Where programs may be; a `PATH` of the caller's making decides nothing.
@@ -28,15 +28,34 @@ pub(super) fn find(name: &str) -> Option<PathBuf> {
 
 /// Runs a program of the system to its end.
 pub(super) fn run(name: &str, arguments: &[&str], input: &[u8]) -> Result<Outcome> {
+    run_with(name, arguments, input, None)
+}
+
+fn run_with(
+    name: &str,
+    arguments: &[&str],
+    input: &[u8],
+    more: Option<&MoreInput>,
+) -> Result<Outcome> {
     let program = find(name).ok_or_else(|| missing(name))?;
-    program::run(&program, arguments, &ENVIRONMENT, input).map_err(|cause| {
+    program::run(&program, arguments, &ENVIRONMENT, input, more).map_err(|cause| {
         Error::environment(format!("cannot run '{}'", program.display())).caused_by(cause)
     })
 }
 
 /// Runs `cryptsetup`; what it complains about becomes an error about the vault `shown`.
 pub(super) fn cryptsetup(arguments: &[&str], input: &[u8], shown: &str) -> Result<Vec<u8>> {
-    let outcome = run("cryptsetup", arguments, input)?;
+    cryptsetup_with(arguments, input, None, shown)
+}
+
+/// The same with a second secret.
+pub(super) fn cryptsetup_with(
+    arguments: &[&str],
+    input: &[u8],
+    more: Option<&MoreInput>,
+    shown: &str,
+) -> Result<Vec<u8>> {
+    let outcome = run_with("cryptsetup", arguments, input, more)?;
     if outcome.status == 0 {
         return Ok(outcome.output);
     }

@@ -81,14 +81,20 @@ impl Workshop {
 pub(super) fn visit<T: Serialize + DeserializeOwned>(
     work: impl FnOnce(&Workshop) -> Result<T>,
 ) -> Result<T> {
+    apart(|| work(&Workshop::enter()?))
+}
+
+/// Runs `work` in a process of its own, and returns what it returned.
+pub(super) fn apart<T: Serialize + DeserializeOwned>(
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     let failed =
         |cause: io::Error| Error::environment("cannot look after devices").caused_by(cause);
     let (mut ours, theirs) = Link::pair().map_err(failed)?;
     let pid = process::fork(|| {
         let answer: std::result::Result<T, Failure> = process::die_with_parent(Signal::SIGKILL)
             .map_err(failed)
-            .and_then(|()| Workshop::enter())
-            .and_then(|workshop| work(&workshop))
+            .and_then(|()| work())
             .map_err(Failure::from);
         i32::from(theirs.send(&answer, &[]).is_err())
     })
@@ -133,7 +139,7 @@ pub(super) fn misc_number(name: &str) -> Option<u32> {
 fn load(module: &str) {
     for program in ["/usr/sbin/modprobe", "/sbin/modprobe"].map(Path::new) {
         if program.exists() {
-            let _ = crate::sys::program::run(program, &["-q", module], &[], b"");
+            let _ = crate::sys::program::run(program, &["-q", module], &[], b"", None);
             return;
         }
     }
