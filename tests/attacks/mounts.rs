@@ -93,7 +93,9 @@ pub(crate) fn holds_its_mounts_back(scene: &dyn Scene) {
     let ghost = ours(scene, Start::Sudo);
     assert_eq!(scene.read(&OWNER.secrets().join("marker")), "");
     let during = scene.mounts();
-    let new = |line: &&str| line.contains("- fuse.tazpod") && !before.contains(*line);
+    let new = |line: &&str| {
+        (line.contains("- fuse.tazpod") || line.contains("- ext4")) && !before.contains(*line)
+    };
     assert_eq!(during.lines().find(new), None, "a mount leaked");
     assert!(ghost.end().success());
     assert_eq!(scene.mounts().lines().count(), before.lines().count(), "a mount is left");

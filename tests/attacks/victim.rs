@@ -157,6 +157,11 @@ pub(crate) fn pull_command<'scene>(
     pull(scene, start).arg("--passphrase-file").arg(passphrase).args(["--", "sh", "-c", script])
 }
 
+/// Which backend the ghosts of ours have: the attacks are the same for each.
+pub(crate) fn backend() -> String {
+    std::env::var("TAZPOD_BACKEND").unwrap_or_else(|_| "fuse".to_owned())
+}
+
 /// `tazpod pull` without a credential.
 pub(crate) fn pull(scene: &dyn Scene, start: Start) -> Action<'_> {
     let tazpod = program("tazpod");
@@ -168,7 +173,8 @@ pub(crate) fn pull(scene: &dyn Scene, start: Start) -> Action<'_> {
         std::fs::set_permissions(&passphrase, private).unwrap();
         scene.allow_sudo(OWNER, &format!("{} internal-ghost", tazpod.display()));
     }
-    let usual = ["pull", "--backend", "fuse", "--kdf-memory", "64M", "--kdf-time", "1"];
+    let backend = backend();
+    let usual = ["pull", "--backend", &backend, "--kdf-memory", "64M", "--kdf-time", "1"];
     let action = scene.action(OWNER, tazpod).args(usual);
     if start == Start::Rootless { action.arg("--rootless") } else { action }
 }

@@ -78,3 +78,22 @@ fn open_vault_has_no_name_outside_of_the_ghost_and_goes_with_a_killed_one() {
     project.assert_vault_whole();
     project.assert_nothing_left();
 }
+
+/// What the machine's root can do, and SECURITY.md says so; the vault's owner cannot.
+#[test]
+fn device_of_an_open_vault_can_be_read_by_root_alone() {
+    let project = Project::with_vault();
+    let child = project.start("sleep 100");
+    let devices = project.devices();
+    let mapped = devices.iter().find(|device| device.starts_with("dm-")).unwrap();
+    // The magic number of ext4: plain text of the vault.
+    let read = format!("dd if=/dev/{mapped} bs=1 skip=1080 count=2 status=none | od -An -tx1");
+    assert_eq!(by_hand(&project, &read), "53 ef");
+    let neighbour =
+        format!("setpriv --reuid 65534 --regid 65534 --clear-groups sh -c '{read}' 2>&1");
+    let said = by_hand(&project, &neighbour);
+    assert!(said.contains("Permission denied") && !said.contains("53 ef"), "{said}");
+    kill(i32::try_from(child.id()).unwrap(), "TERM");
+    finish(child);
+    project.assert_nothing_left();
+}

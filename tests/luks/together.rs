@@ -39,7 +39,7 @@ fn backend_is_chosen_by_word_configuration_image_and_machine() {
     assert!(fs::read(image(&project)).unwrap().starts_with(b"LUKS\xba\xbe"));
     let mismatch = pull(&["--backend", "fuse"]);
     assert_eq!(mismatch.status.code(), Some(64), "{mismatch:?}");
-    assert!(String::from_utf8_lossy(&mismatch.stderr).contains("vault migrate --to fuse"));
+    assert!(String::from_utf8_lossy(&mismatch.stderr).contains("for a fuse vault beside it"));
     // The configuration is about new vaults; this one is what it is.
     let config = project.path().join("project/.tazpod/config.yaml");
     fs::write(config, "vault:\n  backend: fuse\n").unwrap();
