@@ -29,8 +29,8 @@ const SAID: i32 = 1;
 /// The shortest run of free space that is given back to the disk, as for fuse vaults.
 const SHORTEST_TRIM: u64 = 1 << 20;
 
-/// What `e2fsck` ends with when it left something that is wrong.
-const FOUND: u8 = 4;
+/// What `e2fsck` ends with when it left something that is wrong, or could not go on for it.
+const FOUND: [u8; 3] = [4, 8, 12];
 
 /// Sectors as large as the blocks of the file system inside: one cipher call for each.
 const SECTOR: &str = "4096";
@@ -367,10 +367,11 @@ pub(super) fn check(
     let removed = mapping.remove(&holder.workshop, Removal::Now);
     let outcome = checked?;
     removed.map_err(|cause| Error::environment("cannot close the vault again").caused_by(cause))?;
-    let said = String::from_utf8_lossy(&outcome.output).trim().to_owned();
+    let said = [&String::from_utf8_lossy(&outcome.output), outcome.complaint.as_str()];
+    let said = said.map(str::trim).join("\n").trim().to_owned();
     match outcome.status {
         0 => Ok((true, said)),
-        FOUND => Ok((false, said)),
+        status if FOUND.contains(&status) => Ok((false, said)),
         _ => Err(tool::said(
             Error::environment(format!("e2fsck cannot check '{}'", request.shown)),
             &outcome,
