@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | 0 | | done |
 //! | 1, 2 | | `vault check` mended what was wrong; left damage as it is |
+//! | 1 | | `doctor` found what weakens the promise |
 //! | 64 | user | the command line or an answer cannot be right |
 //! | 65 | damage | the image is damaged or was altered, which cannot be told apart |
 //! | 66 | format | not an image that this program reads: absent, another format, a newer version |

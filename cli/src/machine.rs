@@ -45,6 +45,16 @@ pub(crate) fn has_landlock() -> bool {
         .is_ok()
 }
 
+/// Returns the major number of the device mapper's devices, once it is loaded.
+pub(crate) fn device_mapper_major() -> Option<u32> {
+    major_of(&fs::read_to_string("/proc/devices").unwrap_or_default(), "device-mapper")
+}
+
+fn major_of(devices: &str, name: &str) -> Option<u32> {
+    let blocks = devices.split_once("Block devices:")?.1;
+    blocks.lines().find_map(|line| line.trim().strip_suffix(name)?.trim().parse().ok())
+}
+
 /// Returns the memory in KiB that can be had now.
 pub(crate) fn available_kib() -> u32 {
     let known = [machine_kib(), control_group_kib(), address_space_kib()];
@@ -132,6 +142,14 @@ mod tests {
         let available = available_kib();
         assert!(available > 16 * 1024, "{available}");
         assert!(u64::from(available) <= machine_kib().unwrap() + 1024 * 1024);
+    }
+
+    #[test]
+    fn the_major_number_of_block_devices_is_found() {
+        let devices = "Character devices:\n 10 misc\n252 device-mapper\n\nBlock devices:\n  7 loop\n254 device-mapper\n";
+        assert_eq!(major_of(devices, "device-mapper"), Some(254));
+        assert_eq!(major_of(devices, "mdp"), None);
+        assert_eq!(major_of("", "loop"), None);
     }
 
     #[test]

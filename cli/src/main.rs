@@ -9,6 +9,8 @@ mod caller;
 mod commands;
 mod config;
 mod dates;
+mod docker;
+mod doctor;
 mod error;
 mod ghost;
 mod image;

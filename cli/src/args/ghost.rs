@@ -1,6 +1,7 @@
 //! Verbs about ghosts.
 
 use super::access::{CredentialArgs, KdfArgs};
+use super::container::PlaceArgs;
 use crate::units::ByteSize;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,8 @@ pub(crate) struct PullArgs {
     pub(crate) credential: CredentialArgs,
     #[command(flatten)]
     pub(crate) kdf: KdfArgs,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
     /// Go without root: user namespaces only. Does not protect from processes of your own uid
     #[arg(long)]
     pub(crate) rootless: bool,
@@ -64,6 +67,8 @@ pub(crate) struct UnlockArgs {
 /// End the open ghost and close its vault
 #[derive(Args, Clone, Debug)]
 pub(crate) struct LockArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
     /// End programs that still run in the ghost; what they have not saved is lost
     #[arg(long)]
     pub(crate) force: bool,

@@ -1,6 +1,7 @@
 //! The command line as types. The doc comments are the help; nothing here does anything.
 
 pub(crate) mod access;
+pub(crate) mod container;
 pub(crate) mod ghost;
 pub(crate) mod project;
 pub(crate) mod vault;
@@ -48,6 +49,12 @@ pub(crate) enum Command {
     Unlock(ghost::UnlockArgs),
     Lock(ghost::LockArgs),
     Init(project::InitArgs),
+    Up(container::UpArgs),
+    #[command(visible_alias = "ssh")]
+    Enter(container::EnterArgs),
+    Down(container::DownArgs),
+    Logs(container::LogsArgs),
+    Doctor(container::DoctorArgs),
     Status(project::StatusArgs),
     Env(project::EnvArgs),
     Reinit(project::ReinitArgs),

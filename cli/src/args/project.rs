@@ -5,6 +5,9 @@ use clap::{Args, ValueEnum};
 /// Show the project, its vault, and what a ghost promises on this machine
 #[derive(Args, Clone, Debug)]
 pub(crate) struct StatusArgs {
+    /// Show every container that TazPod made on this machine instead
+    #[arg(long)]
+    pub(crate) all: bool,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,

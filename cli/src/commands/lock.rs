@@ -3,6 +3,7 @@
 use crate::app::App;
 use crate::args::ghost::LockArgs;
 use crate::caller::Caller;
+use crate::docker::route;
 use crate::error::{Error, Kind, Result};
 use crate::ghost::link::{Link, Received};
 use crate::ghost::open;
@@ -11,6 +12,9 @@ use std::io::IsTerminal;
 
 /// Ends the ghost; programs that would lose something are named first.
 pub(crate) fn run(app: &App, args: &LockArgs) -> Result<u8> {
+    if let Some(status) = route::to_container(app, args.place.here)? {
+        return Ok(status);
+    }
     let project = app.project()?;
     let Some(mut link) = open::find(&Caller::detect()?, project.root()) else {
         app.ui.notice("No ghost of this project is open.");

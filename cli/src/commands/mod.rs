@@ -1,13 +1,19 @@
 //! One verb, one file: from the typed arguments to the domain call to the words shown.
 
+mod doctor;
+mod down;
+mod enter;
 mod env;
 mod init;
 mod internal_ghost;
 mod lock;
+mod logs;
 mod pull;
 mod reinit;
 mod status;
+mod status_all;
 mod unlock;
+mod up;
 mod vault;
 mod vault_check;
 mod vault_create;
@@ -26,6 +32,11 @@ pub(crate) fn run(app: &App, command: Command) -> Result<u8> {
         Command::Pull(args) => pull::run(app, &args),
         Command::Unlock(args) => unlock::run(app, &args),
         Command::Lock(args) => lock::run(app, &args),
+        Command::Up(args) => up::run(app, &args),
+        Command::Enter(args) => enter::run(app, &args),
+        Command::Down(args) => down::run(app, &args),
+        Command::Doctor(args) => doctor::run(app, &args),
+        Command::Logs(args) => logs::run(app, &args),
         Command::InternalGhost => internal_ghost::run(app),
         Command::Init(args) => init::run(app, &args),
         Command::Env(args) => env::run(app, &args),

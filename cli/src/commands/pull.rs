@@ -5,6 +5,7 @@ use crate::args::ghost::PullArgs;
 use crate::backend::luks;
 use crate::caller::Caller;
 use crate::config::{Config, GhostHome};
+use crate::docker::route;
 use crate::error::{Error, Kind, Result};
 use crate::ghost::plan::{self, Found, VaultPlan, Way};
 use crate::ghost::protocol::{
@@ -32,6 +33,9 @@ const ROUNDS: usize = 5;
 
 /// Opens the vault in a ghost, or joins the one that is open.
 pub(crate) fn run(app: &App, args: &PullArgs) -> Result<u8> {
+    if let Some(status) = route::to_container(app, args.place.here)? {
+        return Ok(status);
+    }
     // A credential from a file or a pipe passes through this process, which stays outside.
     process::set_not_dumpable()
         .map_err(|cause| Error::environment("cannot protect this process").caused_by(cause))?;

@@ -1,10 +1,14 @@
 //! `tazpod status`: the project, its vault, and what a ghost promises on this machine.
 
+use super::status_all::{self, ContainerStatus};
 use crate::app::App;
 use crate::args::ghost::BackendKind;
 use crate::args::project::StatusArgs;
 use crate::caller::Caller;
+use crate::config::Config;
 use crate::dates;
+use crate::docker::container::Identity;
+use crate::docker::{self, route};
 use crate::error::{Error, Result};
 use crate::ghost::link::{Link, Received};
 use crate::ghost::open;
@@ -22,6 +26,9 @@ const NOT_CLOSED: &str = "closed to other users, NOT to other processes of your 
 
 /// Shows the status.
 pub(crate) fn run(app: &App, args: &StatusArgs) -> Result<u8> {
+    if args.all {
+        return status_all::run(app, args.json);
+    }
     let caller = Caller::detect()?;
     let _as_caller = caller.act()?;
     let status = Status::gather(app, &caller)?;
@@ -39,6 +46,8 @@ struct Status {
     initialised: bool,
     vault: VaultStatus,
     ghost: Option<OpenGhost>,
+    /// The project's container, if there is one.
+    container: Option<ContainerStatus>,
     machine: MachineStatus,
 }
 
@@ -84,6 +93,7 @@ impl Status {
         let ghost = open::find(caller, project.root()).map(OpenGhost::ask).transpose()?;
         Ok(Self {
             ghost,
+            container: container(&project, &config),
             project: project.root().to_owned(),
             initialised: project.exists(),
             vault: VaultStatus::of(&project, path, config.backend()),
@@ -98,8 +108,20 @@ impl Status {
             self.vault.text(),
             self.ghost.as_ref().map_or_else(|| self.machine.text(), OpenGhost::text),
         ];
-        lines.join("\n")
+        let container = self.container.as_ref().map(|one| format!("container {}", one.text()));
+        lines.into_iter().chain(container).collect::<Vec<_>>().join("\n")
     }
+}
+
+/// Looks for the project's container; without an engine, or with a stranger of that name, there is
+/// none to tell about.
+fn container(project: &Project, config: &Config) -> Option<ContainerStatus> {
+    if route::is_inside() || config.container_name.is_none() {
+        return None;
+    }
+    let engine = docker::connect().ok()?;
+    let found = Identity::of(project, config).find(engine.as_ref()).ok()??;
+    Some(ContainerStatus::of(engine.as_ref(), &found))
 }
 
 impl OpenGhost {

@@ -5,6 +5,7 @@
 //! with the keys that have lost their meaning named in a notice. The file is bounded in size, and
 //! the parser bounds nesting and the expansion of aliases.
 
+mod names;
 mod parse;
 pub(crate) mod secrets;
 
@@ -20,17 +21,18 @@ use std::path::{Path, PathBuf};
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "keys and values")]
-#[allow(dead_code, reason = "what concerns the container alone is judged here and used there")]
 pub(crate) struct Config {
+    #[allow(dead_code, reason = "judged while it is read; only one version exists")]
     version: Option<parse::Version>,
     /// The container's image.
-    pub(crate) image: Option<String>,
+    pub(crate) image: Option<names::ImageName>,
     /// The container's name.
-    pub(crate) container_name: Option<String>,
+    pub(crate) container_name: Option<names::ContainerName>,
     /// The user inside the container.
-    pub(crate) user: Option<String>,
+    pub(crate) user: Option<names::UserName>,
     features: Option<Features>,
     build: Option<Build>,
+    container: Option<Container>,
     vault: Option<Vault>,
     ghost: Option<Ghost>,
     gemini: Option<MemoryPlace>,
@@ -42,7 +44,6 @@ pub(crate) struct Config {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "keys and values")]
-#[allow(dead_code, reason = "judged here, used by the container")]
 struct Features {
     ghost_mode: Option<bool>,
     debug: Option<bool>,
@@ -50,10 +51,17 @@ struct Features {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "keys and values")]
-#[allow(dead_code, reason = "judged here, used by the container")]
 struct Build {
     dockerfile: Option<PathBuf>,
     context: Option<PathBuf>,
+}
+
+/// What the container may do.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "keys and values")]
+struct Container {
+    privileged: Option<bool>,
+    x11: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -124,6 +132,41 @@ impl Config {
     /// Returns the environment variables whose sockets and files the ghost may see.
     pub(crate) fn ghost_pass(&self) -> &[String] {
         self.ghost.as_ref().and_then(|ghost| ghost.pass.as_deref()).unwrap_or_default()
+    }
+
+    /// Whether the container is to be one in which ghosts can be made.
+    pub(crate) fn wants_ghosts(&self) -> bool {
+        self.features.as_ref().and_then(|features| features.ghost_mode).unwrap_or(true)
+    }
+
+    /// Whether to show what is asked of the container engine.
+    pub(crate) fn debug(&self) -> bool {
+        self.features.as_ref().and_then(|features| features.debug).unwrap_or(false)
+    }
+
+    /// Whether a luks container shall be privileged; one for fuse never is.
+    pub(crate) fn privileged(&self) -> bool {
+        self.container.as_ref().and_then(|container| container.privileged).unwrap_or(true)
+    }
+
+    /// Whether programs in the container may use the person's X11 display.
+    pub(crate) fn x11(&self) -> bool {
+        self.container.as_ref().and_then(|container| container.x11).unwrap_or(true)
+    }
+
+    /// Returns the Dockerfile and the folder that is sent with it, if the image is built here;
+    /// relative paths count from the project's folder.
+    pub(crate) fn build(&self, project: &Project) -> Option<(PathBuf, PathBuf)> {
+        let build = self.build.as_ref()?;
+        if build.dockerfile.is_none() && build.context.is_none() {
+            return None;
+        }
+        let context = project.root().join(build.context.as_deref().unwrap_or(Path::new(".")));
+        let dockerfile = match &build.dockerfile {
+            Some(path) => project.root().join(path),
+            None => context.join("Dockerfile"),
+        };
+        Some((dockerfile, context))
     }
 
     /// Returns the keys of the older program that are accepted and mean nothing here.

@@ -79,6 +79,68 @@ fn a_wrong_type_is_named_with_its_place_and_what_was_expected() {
 }
 
 #[test]
+fn names_that_an_engine_would_refuse_are_refused_with_their_place() {
+    assert_eq!(
+        complaint("image: a\ncontainer_name: \"my app\"\n"),
+        "config.yaml:2:17: container_name: invalid value: string \"my app\", expected letters, \
+         digits, '_', '.' and '-', beginning with a letter or digit"
+    );
+    for text in [
+        "container_name: -x",
+        "container_name: a/b",
+        "container_name: x",
+        "image: ../etc",
+        "image: 'a b'",
+        "image: 'a?b=c'",
+        "user: 'root:root'",
+        "user: ''",
+        "user: ../x",
+        "user: \"1000\"",
+    ] {
+        assert!(complaint(text).contains("expected"), "{text}");
+    }
+    for text in [
+        "container_name: tazpod-lab-1234567",
+        "image: r.example:5000/a/b_c:1.0",
+        "user: tazpod",
+        "image: a@sha256:0123456789abcdef",
+        "user: _x",
+    ] {
+        parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+    }
+}
+
+#[test]
+fn the_container_section_has_careful_defaults() {
+    let config = parse("container:\n").unwrap();
+    assert!(config.wants_ghosts() && config.privileged() && config.x11() && !config.debug());
+    let config = parse(
+        "features:\n  ghost_mode: false\n  debug: true\ncontainer:\n  privileged: false\n  x11: false\n",
+    )
+    .unwrap();
+    assert!(!config.wants_ghosts() && !config.privileged() && !config.x11() && config.debug());
+    assert_eq!(
+        complaint("container:\n  x11: 3\n"),
+        "config.yaml:2:8: container.x11: invalid type: integer `3`, expected a boolean"
+    );
+}
+
+#[test]
+fn a_build_counts_from_the_project_and_one_of_its_two_paths_is_enough() {
+    let dir = tempfile::tempdir().unwrap();
+    let project = Project::find(dir.path()).unwrap();
+    let root = project.root();
+    for (text, expected) in [
+        ("build:\n", None),
+        ("build:\n  dockerfile: d/File\n", Some(("d/File", "."))),
+        ("build:\n  context: d\n", Some(("d/Dockerfile", "d"))),
+    ] {
+        let expected = expected.map(|(file, context)| (root.join(file), root.join(context)));
+        assert_eq!(parse(text).unwrap().build(&project), expected, "{text}");
+    }
+}
+
+#[test]
 fn what_is_no_yaml_is_refused_with_its_place() {
     let unclosed = complaint("providers: [1\nx: 2\n");
     assert!(unclosed.starts_with("config.yaml:") && unclosed.contains("line 2"), "{unclosed}");

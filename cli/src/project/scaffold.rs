@@ -132,19 +132,23 @@ fn cannot(what: &str, project: &Project, path: &Path, cause: io::Error) -> Error
     error.caused_by(cause).hint(hint)
 }
 
-/// Returns `tazpod-<folder>-<7 digits>`: unique enough for one engine, and a name that it takes.
+/// Returns a name that no other project of the engine has.
 fn container_name(root: &Path) -> Result<String> {
+    let mut bytes = [0; 8];
+    SystemEntropy
+        .fill(&mut bytes)
+        .map_err(|cause| Error::environment("cannot make up a name").caused_by(cause))?;
+    Ok(named(root, u64::from_le_bytes(bytes)))
+}
+
+/// Returns `tazpod-<folder>-<7 digits>`: unique enough for one engine, and a name that it takes.
+pub(crate) fn named(root: &Path, number: u64) -> String {
     let folder = root.file_name().map(|name| name.to_string_lossy().to_lowercase());
     let legal = |c: char| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '-' };
     let folder: String = folder.unwrap_or_default().chars().map(legal).take(40).collect();
     let folder = folder.trim_matches(|c: char| !c.is_ascii_alphanumeric());
     let folder = if folder.is_empty() { "project" } else { folder };
-    let mut bytes = [0; 8];
-    SystemEntropy
-        .fill(&mut bytes)
-        .map_err(|cause| Error::environment("cannot make up a name").caused_by(cause))?;
-    let digits = u64::from_le_bytes(bytes) % 10_000_000;
-    Ok(format!("tazpod-{folder}-{digits:07}"))
+    format!("tazpod-{folder}-{:07}", number % 10_000_000)
 }
 
 fn config_text(name: &str, vertical: Vertical) -> String {

@@ -67,6 +67,11 @@ impl Ui {
         }
     }
 
+    /// Says what must be seen even by those who wanted quiet.
+    pub(crate) fn say_anyway(&self, text: &str) {
+        self.say(&format!("{}\n", render::harmless(text)));
+    }
+
     /// Says what is wrong without being an error, and what to do about it.
     pub(crate) fn warn(&self, text: &str, hint: &str) {
         self.say(&render::warning(text, hint, self.colour));

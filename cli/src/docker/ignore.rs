@@ -1,0 +1,211 @@
+//! `.dockerignore`: what stays out of a build, by the rules that Docker documents.
+//!
+//! Patterns are relative to the context's root, `*` and `?` stay within one name, `**` spans any
+//! number of folders, `!` takes an exception back, and the last pattern that matches a path or a
+//! folder above it decides.
+
+/// What keeps files out of a build context.
+#[derive(Debug, Default)]
+pub(super) struct Ignore {
+    rules: Vec<Rule>,
+}
+
+#[derive(Debug)]
+struct Rule {
+    pattern: Vec<String>,
+    excludes: bool,
+}
+
+impl Ignore {
+    /// Reads the text of a `.dockerignore`.
+    pub(super) fn parse(text: &str) -> Self {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        Self { rules: text.lines().filter_map(Rule::parse).collect() }
+    }
+
+    /// Whether a path, relative to the context, stays out.
+    pub(super) fn excludes(&self, path: &str) -> bool {
+        let parts: Vec<&str> = path.split('/').collect();
+        let mut excluded = false;
+        for rule in &self.rules {
+            let covers = |end| parts.get(..end).is_some_and(|part| matches(&rule.pattern, part));
+            if rule.excludes != excluded && (1..=parts.len()).any(covers) {
+                excluded = rule.excludes;
+            }
+        }
+        excluded
+    }
+
+    /// Whether something below an excluded folder may come back.
+    pub(super) fn has_exceptions(&self) -> bool {
+        self.rules.iter().any(|rule| !rule.excludes)
+    }
+}
+
+impl Rule {
+    fn parse(line: &str) -> Option<Self> {
+        if line.starts_with('#') {
+            return None;
+        }
+        let line = line.trim();
+        let (excludes, pattern) = match line.strip_prefix('!') {
+            Some(rest) => (false, rest.trim()),
+            None => (true, line),
+        };
+        let mut parts: Vec<String> = Vec::new();
+        for part in pattern.split('/') {
+            match part {
+                "" | "." => {}
+                ".." => {
+                    parts.pop();
+                }
+                _ => parts.push(part.to_owned()),
+            }
+        }
+        // The root itself cannot be left out.
+        (!parts.is_empty()).then_some(Self { pattern: parts, excludes })
+    }
+}
+
+/// Matches whole paths; a table instead of recursion, so that no pattern takes long.
+fn matches(pattern: &[String], path: &[&str]) -> bool {
+    let mut reached = vec![false; path.len() + 1];
+    if let Some(first) = reached.first_mut() {
+        *first = true;
+    }
+    for part in pattern {
+        let mut next = vec![false; path.len() + 1];
+        let mut any = false;
+        for (index, here) in reached.iter().enumerate() {
+            if part == "**" {
+                any |= *here;
+                set(&mut next, index, any);
+            } else if *here && path.get(index).is_some_and(|name| name_matches(part, name)) {
+                set(&mut next, index + 1, true);
+            }
+        }
+        reached = next;
+    }
+    reached.last().copied().unwrap_or(false)
+}
+
+fn set(table: &mut [bool], index: usize, value: bool) {
+    if let Some(entry) = table.get_mut(index) {
+        *entry = value;
+    }
+}
+
+/// Matches one name against `*`, `?`, `[a-z]`, `[^a-z]` and `\` before a character.
+fn name_matches(pattern: &str, name: &str) -> bool {
+    let name: Vec<char> = name.chars().collect();
+    let mut reached = vec![false; name.len() + 1];
+    set(&mut reached, 0, true);
+    for token in tokens(pattern) {
+        let mut next = vec![false; name.len() + 1];
+        let mut any = false;
+        for (index, here) in reached.iter().enumerate() {
+            if matches!(token, Token::Any) {
+                any |= *here;
+                set(&mut next, index, any);
+            } else if *here && name.get(index).is_some_and(|c| token.takes(*c)) {
+                set(&mut next, index + 1, true);
+            }
+        }
+        reached = next;
+    }
+    reached.last().copied().unwrap_or(false)
+}
+
+enum Token {
+    Any,
+    One,
+    Exactly(char),
+    Class { negated: bool, ranges: Vec<(char, char)> },
+}
+
+impl Token {
+    fn takes(&self, c: char) -> bool {
+        match self {
+            Self::Any | Self::One => true,
+            Self::Exactly(expected) => c == *expected,
+            Self::Class { negated, ranges } => {
+                ranges.iter().any(|(first, last)| (*first..=*last).contains(&c)) != *negated
+            }
+        }
+    }
+}
+
+fn tokens(pattern: &str) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    let mut rest = pattern.chars().peekable();
+    while let Some(c) = rest.next() {
+        tokens.push(match c {
+            '*' => {
+                while rest.next_if_eq(&'*').is_some() {}
+                Token::Any
+            }
+            '?' => Token::One,
+            '\\' => Token::Exactly(rest.next().unwrap_or('\\')),
+            '[' => class(&mut rest),
+            _ => Token::Exactly(c),
+        });
+    }
+    tokens
+}
+
+fn class(rest: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Token {
+    let negated = rest.next_if(|c| matches!(c, '^' | '!')).is_some();
+    let mut ranges = Vec::new();
+    while let Some(first) = rest.next() {
+        if first == ']' {
+            break;
+        }
+        let first = if first == '\\' { rest.next().unwrap_or(first) } else { first };
+        let last = match rest.next_if_eq(&'-') {
+            Some(_) => rest.next().unwrap_or(first),
+            None => first,
+        };
+        ranges.push((first, last));
+    }
+    Token::Class { negated, ranges }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_mean_what_docker_documents() {
+        for (rules, excluded, kept) in [
+            ("*/temp*", vec!["a/temp", "a/temporary.txt", "a/temp/x"], vec!["temp", "a/b/temp"]),
+            ("*/*/temp*", vec!["a/b/temporary"], vec!["a/temp"]),
+            ("temp?", vec!["tempa", "tempb/x"], vec!["temp", "tempab", "x/tempa"]),
+            ("**/*.go", vec!["x.go", "a/b/x.go"], vec!["x.gone"]),
+            ("a/**", vec!["a/x", "a/b/c"], vec!["b"]),
+            ("a/**/c", vec!["a/c", "a/b/c", "a/b/b/c/d"], vec!["a/b"]),
+            ("/a\n./b\nc/\nd/../e", vec!["a", "b/x", "c/x", "e"], vec!["d", "x/a"]),
+            ("*.md\n!README.md", vec!["x.md"], vec!["README.md"]),
+            ("*.md\n!README*.md\nREADME-secret.md", vec!["README-secret.md"], vec!["README-x.md"]),
+            ("dir\n!dir/keep", vec!["dir/x"], vec!["dir/keep"]),
+            ("# no\n\n  x  ", vec!["x"], vec!["# no", "no"]),
+            ("[a-c]x\n[^a-y]q", vec!["ax", "zq"], vec!["dx", "aq"]),
+            ("\\*", vec!["*"], vec!["a"]),
+            ("*\n!src", vec!["a", ".git/x"], vec!["src", "src/x"]),
+        ] {
+            let ignore = Ignore::parse(rules);
+            for path in excluded {
+                assert!(ignore.excludes(path), "{rules:?} must exclude {path}");
+            }
+            for path in kept {
+                assert!(!ignore.excludes(path), "{rules:?} must keep {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_pattern_takes_long() {
+        let ignore = Ignore::parse(&format!("{}b\n{}b", "a*".repeat(200), "**/a/".repeat(200)));
+        assert!(!ignore.excludes(&"a".repeat(4000)));
+        assert!(!ignore.excludes(&vec!["a"; 1000].join("/")));
+    }
+}

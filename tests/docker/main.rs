@@ -1,0 +1,11 @@
+//! The project's container from outside: the commands typed on a host, against a real engine.
+#![allow(clippy::unwrap_used)]
+
+mod broken;
+mod enter;
+mod fixture;
+mod ghosts;
+mod image;
+mod lifecycle;
+mod speed;
+mod terminal;

@@ -1,0 +1,91 @@
+//! A person at a terminal: `script` makes one, and what is typed comes through a pipe.
+
+use super::fixture::Host;
+use std::io::{Read, Write};
+use std::process::{Child, ChildStdin, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// A shell line on a terminal of its own.
+pub(crate) struct Terminal {
+    child: Child,
+    keyboard: ChildStdin,
+    screen: Receiver<Vec<u8>>,
+    seen: String,
+}
+
+impl Terminal {
+    pub(crate) fn run(host: &Host, line: &str) -> Self {
+        let mut script = host.command("script");
+        script.args(["--quiet", "--return", "--flush", "--echo", "never", "--command", line]);
+        script.arg("/dev/null").env("TERM", "xterm");
+        let mut child = script
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("script is installed");
+        let keyboard = child.stdin.take().unwrap();
+        let mut output = child.stdout.take().unwrap();
+        let (sender, screen) = channel();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = output.read(&mut bytes) {
+                if sender.send(bytes[..count].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, keyboard, screen, seen: String::new() }
+    }
+
+    /// Reads the screen until `text` is there.
+    pub(crate) fn wait_for(&mut self, text: &str) {
+        self.wait_for_times(text, 1);
+    }
+
+    /// Reads the screen until `text` is there so many times.
+    pub(crate) fn wait_for_times(&mut self, text: &str, times: usize) {
+        let end = Instant::now() + Duration::from_secs(60);
+        while self.seen.matches(text).count() < times {
+            match self.screen.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(bytes) => self.seen += &String::from_utf8_lossy(&bytes),
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("no {text:?} in a minute: {:?}", self.seen)
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("ended without {text:?}: {:?}", self.seen)
+                }
+            }
+        }
+    }
+
+    /// Types.
+    pub(crate) fn press(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// What follows the last `mark` on the screen, up to white space.
+    pub(crate) fn word_after(&self, mark: &str) -> String {
+        let rest = self.seen.rsplit(mark).next().unwrap_or_default();
+        rest.split_whitespace().next().unwrap_or_default().to_owned()
+    }
+
+    /// Reads to the end; returns all that was on the screen, and the line's status.
+    pub(crate) fn end(mut self) -> (String, i32) {
+        while let Ok(bytes) = self.screen.recv_timeout(Duration::from_secs(60)) {
+            self.seen += &String::from_utf8_lossy(&bytes);
+        }
+        let ended = harness::stage::within(60, || self.child.try_wait().unwrap().is_some());
+        assert!(ended, "still on the terminal: {:?}", self.seen);
+        let status = self.child.wait().unwrap();
+        (self.seen.clone(), status.code().unwrap_or(-1))
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // One that a failed test leaves behind.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
