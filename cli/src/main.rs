@@ -18,6 +18,7 @@ mod image;
 mod infisical;
 mod machine;
 mod project;
+mod recipe;
 mod sys;
 mod ui;
 mod units;

@@ -9,6 +9,6 @@ pub(crate) mod leftovers;
 pub(crate) mod mounts;
 pub(crate) mod reading;
 pub(crate) mod scene;
-mod screen;
+pub(crate) mod screen;
 pub(crate) mod terminal;
 pub(crate) mod victim;

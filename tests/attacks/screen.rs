@@ -3,7 +3,7 @@
 use super::scene::Scene;
 use harness::stage::{User, within};
 use std::io::{Read, Write};
-use std::process::{Child, ChildStdin, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 /// A command on a terminal of its own. Dropping it hangs the terminal up.
@@ -26,7 +26,11 @@ impl Screen {
             line,
             "/dev/null",
         ]);
-        let mut script = script.command();
+        Self::show(script.command())
+    }
+
+    /// Shows what a `script` makes of a terminal.
+    pub(crate) fn show(mut script: Command) -> Self {
         let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let keyboard = child.stdin.take();
         let mut output = child.stdout.take().unwrap();

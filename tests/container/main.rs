@@ -9,6 +9,7 @@ mod attacks;
 
 mod endings;
 mod grants;
+mod images;
 mod lab;
 mod neighbours;
 mod profile;

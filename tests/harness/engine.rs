@@ -107,8 +107,11 @@ impl Engine {
             return;
         }
         let tar = root_tar(packages);
-        let change = "CMD [\"bash\"]";
-        said(self.docker().args(["import", "--change", change]).arg(tar).arg(name));
+        let changes = [
+            "--change=CMD [\"bash\"]",
+            "--change=ENV NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt",
+        ];
+        said(self.docker().arg("import").args(changes).arg(tar).arg(name));
         imported.insert(name.to_owned());
     }
 
@@ -241,7 +244,13 @@ fn root_tar(packages: &[&str]) -> PathBuf {
         make.args(["--quiet", "--variant=minbase"]);
         // The clocks of test machines are not always right.
         make.arg("--aptopt=Acquire::Check-Valid-Until \"false\"");
-        make.arg(format!("--include={}", packages.join(","))).arg(SUITE).arg(&unfinished);
+        make.arg(format!("--include={}", packages.join(",")));
+        // Whom the machine trusts, builds on it have to trust as well.
+        let trusted = "/etc/ssl/certs/ca-certificates.crt";
+        if packages.contains(&"ca-certificates") && Path::new(trusted).exists() {
+            make.arg(format!("--customize-hook=upload {trusted} {trusted}"));
+        }
+        make.arg(SUITE).arg(&unfinished);
         said(&mut make);
         fs::rename(&unfinished, &tar).expect("in one folder");
     }

@@ -3,6 +3,7 @@
 pub(crate) mod access;
 pub(crate) mod container;
 pub(crate) mod ghost;
+pub(crate) mod image;
 pub(crate) mod project;
 pub(crate) mod vault;
 
@@ -59,6 +60,7 @@ pub(crate) enum Command {
     Env(project::EnvArgs),
     Reinit(project::ReinitArgs),
     Vault(vault::VaultArgs),
+    Image(image::ImageArgs),
     /// The helper that sudo starts
     #[command(hide = true)]
     InternalGhost,

@@ -4,6 +4,7 @@ mod doctor;
 mod down;
 mod enter;
 mod env;
+mod image;
 mod init;
 mod internal_ghost;
 mod lock;
@@ -42,6 +43,7 @@ pub(crate) fn run(app: &App, command: Command) -> Result<u8> {
         Command::Env(args) => env::run(app, &args),
         Command::Reinit(args) => reinit::run(app, &args),
         Command::Vault(args) => vault::run(app, &args.command),
+        Command::Image(args) => image::run(app, &args.command),
         Command::Status(args) => status::run(app, &args),
     }
 }

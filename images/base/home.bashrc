@@ -1,0 +1,1 @@
+# Yours. What TazPod sets up is in /etc/tazpod/bashrc, and is read before this.
