@@ -162,6 +162,7 @@ impl Up<'_> {
         let text = cause.to_string();
         let hint = [
             ("unable to find user", format!("the image has no user '{}': 'user' in .tazpod/config.yaml names one that it has", self.identity.user)),
+            ("container-init binary not found", "Podman needs a small init for it: install the package catatonit".to_owned()),
             ("/dev/fuse", "the machine has no /dev/fuse: modprobe fuse".to_owned()),
             ("no space left on device", "the engine's disk is full: 'docker system df' shows what takes the room".to_owned()),
             ("unable to apply caps", "this machine cannot give a container every capability: 'vault.backend: fuse' needs none".to_owned()),

@@ -188,7 +188,12 @@ impl Wanted<'_> {
             return BTreeMap::new();
         }
         let id = if self.user == "root" { 0 } else { USER_ID };
-        let options = format!("ro,uid={id},gid={id},mode=0500");
+        // Podman's cannot be given to a user; it is as empty and as fixed when it is root's.
+        let options = if self.is_podman() {
+            "ro,mode=0555,notmpcopyup".to_owned()
+        } else {
+            format!("ro,uid={id},gid={id},mode=0500")
+        };
         BTreeMap::from([(format!("{}/secrets", home(self.user)), options)])
     }
 

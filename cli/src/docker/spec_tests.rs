@@ -111,6 +111,7 @@ fn engines_get_what_their_kind_asks_for() {
     about = About { product: "Podman".to_owned(), rootless: true, ..About::default() };
     let spec = wanted(Ghosts::Fuse, &about).spec();
     assert_eq!(spec.security, ["seccomp=PROFILE", "unmask=ALL"]);
+    assert_eq!(spec.tmpfs.values().collect::<Vec<_>>(), ["ro,mode=0555,notmpcopyup"]);
     assert_eq!(spec.user_namespace.as_deref(), Some("keep-id:uid=1000,gid=1000"));
 }
 
