@@ -3,46 +3,16 @@
 
 mod common;
 
+use common::files::{LARGE, LIMIT, SMALL, sample, used_units};
 use common::model::Random;
-use common::{CREATOR, fresh, setup};
-use std::collections::BTreeMap;
+use common::setup;
 use std::sync::Arc;
 use vault_core::check::{Depth, Finding, Report, check};
 use vault_core::device::MemoryDevice;
-use vault_core::fs::{FileKind, NewFile, OpenOptions, Volume, WriteOrigin};
+use vault_core::fs::{OpenOptions, Volume};
 use vault_core::ids::InodeNo;
 
 const UNIT: usize = 4096;
-const LIMIT: u64 = 32 << 20;
-const LARGE: [usize; 6] = [0, 10, 1500, 5000, 40_000, 200_000];
-const SMALL: [usize; 6] = [0, 10, 100, 1500, 2000, 6000];
-const REGULAR: NewFile = NewFile { kind: FileKind::Regular, permissions: 0o644, device: 0 };
-
-/// Path, inode and content of each file.
-type Files = BTreeMap<Vec<u8>, (InodeNo, Vec<u8>)>;
-
-/// A closed image with files of all sizes in some folders.
-fn sample(sizes: [usize; 6]) -> (Vec<u8>, Files) {
-    let device = Arc::new(MemoryDevice::new(LIMIT));
-    let volume = fresh(device.clone(), LIMIT / 4096);
-    let mut files = BTreeMap::new();
-    let mut random = Random::new(8);
-    for folder in 0..12 {
-        let name = format!("folder-{folder}").into_bytes();
-        let at = volume.make_dir(InodeNo::ROOT, &name, 0o755, &CREATOR).unwrap().inode;
-        for file in 0..20 {
-            let len = sizes[random.below(6) as usize];
-            let content: Vec<u8> = (0..len).map(|i| (i / 64 + folder + file) as u8 | 1).collect();
-            let own = format!("a-file-with-a-longer-name-{file}").into_bytes();
-            let inode = volume.create(at, &own, &REGULAR, &CREATOR).unwrap().inode;
-            volume.write(inode, 0, &content, WriteOrigin::Direct, false).unwrap();
-            files.insert([&name[..], b"/", &own].concat(), (inode, content));
-        }
-    }
-    volume.close().unwrap();
-    drop(volume);
-    (device.snapshot(), files)
-}
 
 fn report_of(image: Vec<u8>) -> Report {
     let device = Arc::new(MemoryDevice::from_bytes(image, LIMIT));
@@ -73,11 +43,6 @@ fn unreadable(volume: &Volume, inode: InodeNo, size: usize) -> Vec<(u64, u64)> {
         }
     }
     ranges
-}
-
-fn used_units(image: &[u8]) -> Vec<usize> {
-    let zero = |unit: &usize| image[unit * UNIT..(unit + 1) * UNIT].iter().any(|&byte| byte != 0);
-    (16..image.len() / UNIT).filter(zero).collect()
 }
 
 #[test]

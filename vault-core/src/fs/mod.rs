@@ -16,6 +16,7 @@ mod ops;
 mod orphan;
 mod rename;
 mod state;
+pub mod transfer;
 mod types;
 mod volume;
 mod xattr;

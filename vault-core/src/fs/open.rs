@@ -6,6 +6,7 @@ use crate::error::{Damage, FsError};
 use crate::format::header::{BLOCK_SHIFTS, sequence_fits};
 use crate::format::inode::Inode;
 use crate::format::key::Key;
+use crate::format::node::TreeId;
 use crate::format::pointer::{ADDRESS_LIMIT, FIRST_BLOCK};
 use crate::fs::state::Fs;
 use crate::fs::types::FileKind;
@@ -110,7 +111,12 @@ impl Setup {
 
 /// Writes the first generation: an empty root folder that belongs to `owner` (uid, gid). The
 /// header is left to the caller: an image without one is no vault yet.
-pub(super) fn format(setup: &Setup, capacity: u64, owner: (u32, u32)) -> Result<(), MountError> {
+pub(super) fn format(
+    setup: &Setup,
+    capacity: u64,
+    owner: (u32, u32),
+    above: Generation,
+) -> Result<(), MountError> {
     let in_range = (MIN_CAPACITY..=ADDRESS_LIMIT).contains(&capacity);
     if !in_range || !BLOCK_SHIFTS.contains(&setup.block_shift) {
         return Err(MountError::Geometry);
@@ -118,6 +124,7 @@ pub(super) fn format(setup: &Setup, capacity: u64, owner: (u32, u32)) -> Result<
     setup.device.grow(FIRST_BLOCK * UNIT_U64).map_err(FsError::Io)?;
     let mut pool = Pool::create(setup.blocks(), capacity, FIRST_BLOCK, setup.block_units())?;
     pool.counters.header_sequence = setup.header_sequence;
+    pool.start_above(above);
     let mut fs = Fs::new(pool, Arc::clone(&setup.clock), setup.block_shift);
     fs.ensure(crate::store::pool::Claim::Ordinary, 0, 8)?;
     let now = fs.now();
@@ -204,4 +211,44 @@ pub(crate) fn open_for_check(
     let options = OpenOptions { read_only: true, ..*options };
     let (fs, _, opened) = open(setup, &options)?;
     Ok((fs.pool, opened))
+}
+
+/// Opens the newest state of which anything is left, for reading only: the one that would be opened, else
+/// the newest generation whose root can be read. What is missing shows when it is read.
+pub(super) fn open_what_is_left(
+    setup: &Setup,
+    options: &OpenOptions,
+) -> Result<(Fs, Opened), MountError> {
+    if !BLOCK_SHIFTS.contains(&setup.block_shift) {
+        return Err(MountError::Geometry);
+    }
+    let blocks = setup.blocks();
+    let (ring, opened) = Ring::read(&*setup.device, &blocks.sealer)?;
+    let known = options.witness.map(|witness| witness.generation);
+    let usual = match recover(&blocks, opened.clone(), known) {
+        Ok(recovered) => Some(recovered.chosen),
+        Err(FsError::Damaged(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let newest = opened.first().map(|found| found.generation);
+    let mut failure = Damage::NoSuperblock;
+    for chosen in usual.into_iter().chain(opened) {
+        let root = chosen.superblock.fs_root;
+        match blocks.load_node(&root, &Blocks::root_place(TreeId::FileSystem, &root)) {
+            Ok(_) => {}
+            Err(FsError::Damaged(damage)) => {
+                failure = damage;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let generation = chosen.generation;
+        let floor = known.unwrap_or(Generation(0));
+        let pool = Pool::open(blocks, ring, &chosen, floor, setup.block_units());
+        let fs = Fs::new(pool, Arc::clone(&setup.clock), setup.block_shift);
+        let stepped_back = newest.filter(|newest| *newest != generation);
+        let witnessed = options.witness.is_some();
+        return Ok((fs, Opened { generation, stepped_back, witnessed, twinned: false }));
+    }
+    Err(failure.into())
 }

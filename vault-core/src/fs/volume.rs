@@ -58,7 +58,18 @@ impl Volume {
     /// Writes an empty file system into a new image; the header comes last, from the caller. `capacity` is in
     /// units of 4096 bytes; the root folder belongs to `owner` (uid, gid).
     pub fn format(setup: &Setup, capacity: u64, owner: (u32, u32)) -> Result<(), MountError> {
-        open::format(setup, capacity, owner)
+        open::format(setup, capacity, owner, Generation(0))
+    }
+
+    /// Like [`Volume::format`], for a copy that takes the place of an image: its first generation is the
+    /// one after `above`, so that the image it replaces is older.
+    pub fn format_above(
+        setup: &Setup,
+        capacity: u64,
+        owner: (u32, u32),
+        above: Generation,
+    ) -> Result<(), MountError> {
+        open::format(setup, capacity, owner, above)
     }
 
     /// Opens the newest sound generation and removes what a crash left without a name.
@@ -351,7 +362,7 @@ impl Volume {
 
     /// Runs a change alone. If there is no space, freed blocks may be waiting for commits: two are
     /// made before the answer is believed.
-    fn change<R>(&self, mut act: impl FnMut(&mut Fs) -> FsResult<R>) -> FsResult<R> {
+    pub(super) fn change<R>(&self, mut act: impl FnMut(&mut Fs) -> FsResult<R>) -> FsResult<R> {
         let mut outcome = self.attempt(&mut act);
         for _ in 0..2 {
             if !matches!(outcome, Err(FsError::NoSpace)) {

@@ -1,7 +1,7 @@
 //! The store below a file system: two trees, free space, and the generation they will become.
 
 use crate::error::{FsError, FsResult};
-use crate::format::key::Key;
+use crate::format::key::{CONTENT_RANGE, Key};
 use crate::format::node::TreeId;
 use crate::format::pointer::{BlockKind, Pointer};
 use crate::format::superblock::Superblock;
@@ -11,6 +11,7 @@ use crate::store::blocks::Blocks;
 use crate::store::ring::{Opened, Ring};
 use crate::store::sealed::{Identity, Owner};
 use crate::tree::Tree;
+use crate::tree::left::Lost;
 use crate::tree::read::Visit;
 use rayon::prelude::*;
 
@@ -138,6 +139,33 @@ impl Pool {
     /// Shows the items of one list from `from` on.
     pub(crate) fn scan_list(&self, from: &Key, visit: &mut Visit<'_>) -> FsResult<()> {
         self.tree.scan_list(&self.blocks, from, visit)
+    }
+
+    /// Shows the items of one list from `from` on that can still be read.
+    pub(crate) fn scan_list_left(
+        &self,
+        from: &Key,
+        visit: &mut Visit<'_>,
+        lost: &mut Lost<'_>,
+    ) -> FsResult<()> {
+        let until = Key { kind: from.kind.saturating_add(1), offset: 0, ..*from };
+        self.tree.scan_left(&self.blocks, (from, &until), visit, lost)
+    }
+
+    /// Shows what is left of all items that are no inline content.
+    pub(crate) fn scan_left(&self, visit: &mut Visit<'_>) -> FsResult<()> {
+        let until = Key { object: CONTENT_RANGE, kind: 0, offset: 0 };
+        self.tree.scan_left(&self.blocks, (&Key::MIN, &until), visit, &mut |_, _, _| Ok(()))
+    }
+
+    /// Starts above a generation that was made elsewhere.
+    pub(crate) fn start_above(&mut self, generation: Generation) {
+        self.generation = generation;
+    }
+
+    /// The newest generation that this store knows of.
+    pub(crate) fn generation(&self) -> Generation {
+        self.generation
     }
 
     /// Sets an item.

@@ -6,6 +6,7 @@
 //! an edit only notes that they will be free.
 
 pub(crate) mod edit;
+pub(crate) mod left;
 pub(crate) mod node;
 pub(crate) mod read;
 pub(crate) mod write;

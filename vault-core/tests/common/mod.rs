@@ -1,6 +1,7 @@
 //! What the volume tests share: a vault in memory with a clock that only moves forward.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::cast_possible_truncation)]
 
+pub mod files;
 pub mod model;
 
 use std::sync::Arc;
@@ -26,11 +27,16 @@ impl Clock for TickingClock {
 
 /// Returns a setup over a device, with the same keys each time.
 pub fn setup(device: Arc<dyn BlockDevice>) -> Setup {
-    let volume_key = SecretBytes::init(|key| key.fill(9));
+    setup_of(device, VAULT, 9)
+}
+
+/// Returns a setup of another vault with keys of its own.
+pub fn setup_of(device: Arc<dyn BlockDevice>, vault: VaultId, seed: u8) -> Setup {
+    let volume_key = SecretBytes::init(|key| key.fill(seed));
     Setup {
         device,
-        keys: Arc::new(Subkeys::derive(&volume_key, VAULT)),
-        vault: VAULT,
+        keys: Arc::new(Subkeys::derive(&volume_key, vault)),
+        vault,
         block_shift: 14,
         header_sequence: 1,
         entropy: Arc::new(SystemEntropy),
