@@ -281,3 +281,24 @@ fn all_that_a_command_says_arrives_however_short_or_long_it_is() {
     let lines: Vec<_> = seen.lines().filter(|line| line.parse::<u32>().is_ok()).collect();
     assert_eq!((lines.len(), lines.last(), status), (60_000, Some(&"60000"), 0));
 }
+
+/// `vault.lock_after`: a ghost at whose terminal nobody types is ended and its vault closed; one without a
+/// terminal works on its own and stays.
+#[test]
+fn a_ghost_in_which_nobody_types_is_locked() {
+    let folder = Folder::new();
+    let make = "umask 077; echo one > p; mkdir .tazpod
+        printf 'vault:\\n  lock_after: 1s\\n' > .tazpod/config.yaml
+        tazpod -q vault create --passphrase-file p --kdf-memory 64M --kdf-time 1";
+    assert!(folder.run(make).starts_with("made"));
+    let pull = "tazpod pull --passphrase-file p";
+    let busy = folder.run(&format!("{pull} -- sh -c 'sleep 8; echo alive'"));
+    assert!(busy.contains("alive"), "{busy}");
+    let mut terminal = Terminal::run(&folder, &watched(pull));
+    terminal.wait_for("has been locked");
+    let (seen, _) = terminal.end();
+    assert!(seen.contains("status=129") && seen.contains("same"), "{seen}");
+    assert_eq!(folder.run("tazpod lock"), "No ghost of this project is open.\n");
+    assert_eq!(folder.run("ls -A ../home/secrets"), "");
+    assert!(folder.run("tazpod vault check --passphrase-file p").contains("is clean"));
+}

@@ -8,6 +8,7 @@
 //! sequence number, barrier, copy B, barrier. At each instant one copy is whole, and an old header put
 //! back is seen by its number.
 
+mod backup;
 mod copies;
 mod error;
 
@@ -254,6 +255,14 @@ impl Vault<Unlocked> {
             interrupted: false,
         };
         Ok(Self { device, state })
+    }
+
+    /// Takes header and keys to another device: a copy of the vault that every keyslot opens. Like in a new
+    /// image the content comes first there, and the header by [`Vault::mend_copies`].
+    #[must_use]
+    pub fn onto(self, device: Arc<dyn BlockDevice>) -> Self {
+        let state = Unlocked { copies: [CopyState::Unusable; 2], ..self.state };
+        Self { device, state }
     }
 
     /// Returns the authentic header.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use vault_core::crypto::kdf::HeapMemory;
 use vault_core::crypto::secret::Passphrase;
 use vault_core::device::{BlockDevice, MemoryDevice};
+use vault_core::error::{Damage, FsError};
 use vault_core::fs::{
     Creator, FileKind, MountError, NewFile, OpenOptions, Setup, Volume, WriteOrigin,
 };
@@ -268,4 +269,98 @@ fn an_old_header_put_back_is_refused_by_the_superblock() {
         matches!(refused, MountError::HeaderRolledBack { header: 2, expected: 3 }),
         "{refused}"
     );
+}
+
+/// Unlocks a backup over the image on `device` and opens the volume that it belongs to.
+fn over(
+    backup: &[u8],
+    device: Arc<dyn BlockDevice>,
+    text: &str,
+) -> Result<(Vault<Unlocked>, Volume), VaultError> {
+    let options = UnlockOptions { slot: None, limits: LIMITS };
+    let locked = Vault::from_backup(backup, device)?;
+    let vault = locked.unlock(&passphrase(text), &options, &mut HeapMemory)?;
+    let mut setup = setup(&vault);
+    setup.header_sequence = Volume::committed_header(&setup).map_err(VaultError::Commit)?;
+    let (volume, _) = Volume::open(&setup, &OpenOptions::default()).unwrap();
+    Ok((vault, volume))
+}
+
+#[test]
+fn restored_header_opens_with_what_opened_it_then() {
+    let first = image();
+    let backup = unlock(device_of(&first), "old").unwrap().backup();
+    // Changed since, and then both copies destroyed.
+    let (_, _, mut changed) = recorded(|vault, volume| {
+        let new = passphrase("new");
+        SlotPorts::with_system(|ports| {
+            vault.replace_slot(SlotIndex(0), &slot(&new), ports, volume).unwrap();
+        });
+    });
+    // Another vault, although everything else is alike.
+    let foreign = over(&backup, device_of(&changed), "old").err();
+    assert!(
+        matches!(foreign, Some(VaultError::Commit(FsError::Damaged(Damage::NoSuperblock)))),
+        "{foreign:?}"
+    );
+    let own = unlock(device_of(&changed), "new").unwrap().backup();
+    for copy in [0, 9 * UNIT] {
+        changed[copy..copy + UNIT].fill(0);
+    }
+    assert!(unlock(device_of(&changed), "new").is_err());
+    let device = device_of(&changed);
+    let (mut vault, volume) = over(&own, device.clone(), "new").unwrap();
+    let number = vault.header().sequence;
+    vault.restore(&volume).unwrap();
+    assert!(vault.header().sequence > number, "the number was used twice");
+    drop(volume);
+    mount(&mut unlock(device, "new").unwrap()).unwrap();
+}
+
+#[test]
+fn a_spoiled_backup_is_refused() {
+    let image = image();
+    let backup = unlock(device_of(&image), "old").unwrap().backup();
+    for at in [0, 9, 20, 70, 100, 170, 3000, 4095] {
+        let mut spoiled = backup.clone();
+        spoiled[at] ^= 1;
+        assert!(over(&spoiled, device_of(&image), "old").is_err(), "byte {at}");
+    }
+    assert!(over(&backup[..4095], device_of(&image), "old").is_err());
+    assert!(over(&backup, device_of(&image), "old").is_ok());
+}
+
+/// An old header put back over a good one: at every cut one of both passphrases opens everything.
+#[test]
+fn a_restored_header_survives_every_power_cut() {
+    let mut backup = Vec::new();
+    let (_, _, changed) = recorded(|vault, volume| {
+        backup = vault.backup();
+        let new = passphrase("new");
+        SlotPorts::with_system(|ports| {
+            vault.replace_slot(SlotIndex(0), &slot(&new), ports, volume).unwrap();
+        });
+    });
+    let device = Recorder::over(changed);
+    let (mut vault, volume) = over(&backup, device.clone(), "old").unwrap();
+    let before = device.inner.snapshot();
+    device.events.lock().clear();
+    vault.restore(&volume).unwrap();
+    let events = std::mem::take(&mut *device.events.lock());
+    let (mut old, mut new) = (0, 0);
+    every_cut(&before, &events, |image| {
+        let device = device_of(image);
+        match (unlock(device.clone(), "old"), unlock(device, "new")) {
+            (Ok(mut vault), Err(_)) => {
+                old += 1;
+                mount(&mut vault).unwrap();
+            }
+            (Err(_), Ok(mut vault)) => {
+                new += 1;
+                mount(&mut vault).unwrap();
+            }
+            both => panic!("{both:?}"),
+        }
+    });
+    assert!(old > 5 && new > 5, "{old} cuts with the old passphrase, {new} with the new");
 }

@@ -1,5 +1,5 @@
 //! Copying a vault: whole under new keys, interrupted anywhere and continued, and out of a damaged image.
-#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::large_stack_arrays)]
 
 mod common;
 
@@ -133,7 +133,7 @@ fn copy_interrupted_anywhere_is_continued() {
             let mut left = 20 + random.below(250);
             let outcome = copy(&origin, &volume, Care::Strict, &mut |_| {
                 left = left.saturating_sub(1);
-                if left % 40 == 0 {
+                if left.is_multiple_of(40) {
                     volume.sync()?;
                 }
                 if left == 0 { Err(FsError::NotPermitted) } else { Ok(()) }

@@ -18,9 +18,16 @@ mod up;
 mod vault;
 mod vault_check;
 mod vault_create;
+mod vault_header;
 mod vault_info;
+mod vault_kdf;
 mod vault_luks;
+mod vault_mount;
 mod vault_passwd;
+mod vault_rekey;
+mod vault_repair;
+mod vault_resize;
+mod vault_salvage;
 mod vault_slot;
 
 use crate::app::App;

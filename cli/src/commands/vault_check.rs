@@ -1,5 +1,6 @@
 //! `tazpod vault check`: reads and verifies everything, and changes nothing.
 
+use super::vault_repair;
 use crate::app::App;
 use crate::args::vault::CheckArgs;
 use crate::caller::Caller;
@@ -13,6 +14,8 @@ use vault_core::device::Access;
 use vault_core::ids::{InodeNo, UNIT_U64};
 use vault_core::vault::CopyState;
 
+/// The exit status when something was wrong and has been mended.
+const MENDED: u8 = 1;
 /// The exit status when something is wrong and was left as it is.
 const DAMAGE_LEFT: u8 = 2;
 
@@ -21,7 +24,8 @@ pub(crate) fn run(app: &App, args: &CheckArgs) -> Result<u8> {
     let caller = Caller::detect()?;
     let _as_caller = caller.act()?;
     let (path, shown) = Image::place(app, &args.image)?;
-    let image = Image::open(&path, &shown, Access::ReadOnly)?;
+    let access = if args.repair { Access::ReadWrite } else { Access::ReadOnly };
+    let image = Image::open(&path, &shown, access)?;
     let credential = image::credential(&app.ui, &args.credential, &shown)?;
     let vault = image.unlock(&credential, &args.credential)?;
     let mut progress = app.ui.progress("checking");
@@ -36,7 +40,18 @@ pub(crate) fn run(app: &App, args: &CheckArgs) -> Result<u8> {
     } else {
         app.ui.print(&summary.text(&shown))?;
     }
-    Ok(if summary.clean { 0 } else { DAMAGE_LEFT })
+    if summary.clean {
+        return Ok(0);
+    }
+    if !args.repair {
+        return Ok(DAMAGE_LEFT);
+    }
+    if report.is_clean() {
+        vault_repair::header(app, &image, vault)?;
+    } else {
+        vault_repair::rebuild(app, &image, vault, &path, args.yes)?;
+    }
+    Ok(MENDED)
 }
 
 #[derive(Debug, Serialize)]

@@ -54,6 +54,13 @@ pub(crate) fn run(app: &App, command: &VaultCommand) -> Result<Option<u8>> {
             SlotCommand::Test(args) => vault.test(args)?,
         },
         VaultCommand::Passwd(args) => vault.passwd(args)?,
+        VaultCommand::Check(args) if args.repair => {
+            return Err(Error::user(format!(
+                "{} is a LUKS vault, which this does not mend",
+                vault.shown
+            ))
+            .hint("open it and let e2fsck mend its file system, after making a copy"));
+        }
         VaultCommand::Check(args) => {
             drop(as_caller);
             vault.check(args, &caller)?

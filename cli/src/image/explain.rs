@@ -179,6 +179,10 @@ fn rolled_back(cause: Rollback, shown: &str) -> Error {
                 "if you restored a backup on purpose: 'tazpod pull --accept-generation {found}'"
             )
         }
+        Rollback::Retired { .. } => {
+            "it is a copy from before 'tazpod vault rekey'; the vault has another volume key now"
+                .to_owned()
+        }
         _ => "restore the image and its header together from one backup".to_owned(),
     };
     error.caused_by(cause).hint(hint)

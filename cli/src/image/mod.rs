@@ -4,6 +4,7 @@
 pub(crate) mod create;
 pub(crate) mod credential;
 pub(crate) mod explain;
+pub(crate) mod fresh;
 pub(crate) mod open;
 pub(crate) mod volume;
 

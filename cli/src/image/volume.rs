@@ -92,7 +92,7 @@ impl Image {
 }
 
 /// Reads what this machine remembers of the vault.
-fn remembered(ui: &Ui, vault: &Vault<Unlocked>) -> Result<Option<Witness>> {
+pub(crate) fn remembered(ui: &Ui, vault: &Vault<Unlocked>) -> Result<Option<Witness>> {
     match WitnessStore::open(&Caller::detect()?.state_folder()) {
         Ok(store) => store.read(vault.id(), vault.subkeys()),
         Err(cause) => {
@@ -106,10 +106,15 @@ fn remembered(ui: &Ui, vault: &Vault<Unlocked>) -> Result<Option<Witness>> {
 }
 
 /// Remembers the newest durable state. Where that cannot be done the next opening says so.
-pub(super) fn remember(vault: &Vault<Unlocked>, newest: &Witness) {
+pub(crate) fn remember(vault: &Vault<Unlocked>, newest: &Witness) {
     let store =
         Caller::detect().ok().and_then(|caller| WitnessStore::open(&caller.state_folder()).ok());
     if let Some(store) = store {
         let _ = store.write(vault.id(), &newest.encode(vault.subkeys()));
     }
+}
+
+/// Remembers that a vault was re-keyed: its old image is refused here from now on.
+pub(crate) fn retire(vault: &Vault<Unlocked>, last: &Witness) {
+    remember(vault, &Witness { retired: true, ..*last });
 }

@@ -111,6 +111,8 @@ pub(crate) struct MountLine {
     pub(crate) mount_point: PathBuf,
     /// The file system's type.
     pub(crate) kind: String,
+    /// What is mounted: a device, or a name that the file system chose.
+    pub(crate) source: String,
 }
 
 /// The most bytes that a table may have; the kernel's own limit of 100,000 mounts fits.
@@ -150,7 +152,8 @@ fn parse_line(line: &[u8]) -> Option<MountLine> {
     // Optional fields end with a lone dash; the type follows it.
     fields.by_ref().find(|field| *field == b"-")?;
     let kind = String::from_utf8(fields.next()?.to_vec()).ok()?;
-    Some(MountLine { id, parent, device, root, mount_point, kind })
+    let source = String::from_utf8_lossy(fields.next()?).into_owned();
+    Some(MountLine { id, parent, device, root, mount_point, kind, source })
 }
 
 /// Undoes the kernel's octal escapes of space, tab, newline and backslash.

@@ -15,6 +15,7 @@ mod open;
 mod ops;
 mod orphan;
 mod rename;
+mod resize;
 mod state;
 pub mod transfer;
 mod types;
@@ -27,6 +28,7 @@ pub(crate) use directory::decode as decode_entry;
 pub(crate) use extents::{Extent, extent_pointer};
 pub(crate) use open::open_for_check;
 pub use open::{MIN_CAPACITY, MountError, OpenOptions, Opened, Setup};
+pub use resize::ResizeError;
 pub use types::{
     Attr, Creator, DirEntry, Fallocate, FileKind, NewFile, RenameMode, SetAttr, SetTime, StatFs,
     WriteOrigin, XattrMode,

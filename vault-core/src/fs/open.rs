@@ -2,7 +2,7 @@
 
 use crate::crypto::subkeys::Subkeys;
 use crate::device::BlockDevice;
-use crate::error::{Damage, FsError};
+use crate::error::{Damage, FsError, FsResult};
 use crate::format::header::{BLOCK_SHIFTS, sequence_fits};
 use crate::format::inode::Inode;
 use crate::format::key::Key;
@@ -211,6 +211,14 @@ pub(crate) fn open_for_check(
     let options = OpenOptions { read_only: true, ..*options };
     let (fs, _, opened) = open(setup, &options)?;
     Ok((fs.pool, opened))
+}
+
+/// Returns the header's number in the newest superblock that opens.
+pub(super) fn committed_header(setup: &Setup) -> FsResult<u64> {
+    let blocks = setup.blocks();
+    let (_, opened) = Ring::read(&*setup.device, &blocks.sealer)?;
+    let newest = opened.first().ok_or(Damage::NoSuperblock)?;
+    Ok(newest.superblock.header_sequence)
 }
 
 /// Opens the newest state of which anything is left, for reading only: the one that would be opened, else

@@ -7,6 +7,7 @@
 use crate::error::{FsError, FsResult};
 use crate::fs::open::{self, MountError, OpenOptions, Opened, Setup};
 use crate::fs::rename::Place;
+use crate::fs::resize::Space;
 use crate::fs::state::Fs;
 use crate::fs::types::{
     Attr, Creator, DirEntry, Fallocate, NewFile, RenameMode, SetAttr, StatFs, WriteOrigin,
@@ -70,6 +71,13 @@ impl Volume {
         above: Generation,
     ) -> Result<(), MountError> {
         open::format(setup, capacity, owner, above)
+    }
+
+    /// Returns the header's number that the newest superblock carries, for a header that does not come from
+    /// the image. Fails with [`Damage::NoSuperblock`](crate::error::Damage::NoSuperblock) if none is of
+    /// this vault.
+    pub fn committed_header(setup: &Setup) -> FsResult<u64> {
+        open::committed_header(setup)
     }
 
     /// Opens the newest sound generation and removes what a crash left without a name.
@@ -313,6 +321,21 @@ impl Volume {
         if self.health() == Health::Writable { self.commit(false) } else { Ok(()) }
     }
 
+    /// Where the image lies.
+    pub(super) fn device(&self) -> std::sync::Arc<dyn crate::device::BlockDevice> {
+        std::sync::Arc::clone(&self.fs.read().pool.blocks.device)
+    }
+
+    /// What it has and uses.
+    pub(super) fn space(&self) -> Space {
+        let fs = self.fs.read();
+        Space {
+            length: fs.pool.length(),
+            held: fs.pool.allocated().saturating_add(fs.pool.counters.reserved),
+            reserve: fs.pool.reserve_units(),
+        }
+    }
+
     /// For idle times: leaves a proven generation behind and gives free space back to the host.
     pub fn settle(&self) -> FsResult<()> {
         self.settle_keeping(KEEP_OPEN)
@@ -414,7 +437,7 @@ impl Volume {
         outcome
     }
 
-    fn commit(&self, proven: bool) -> FsResult<()> {
+    pub(super) fn commit(&self, proven: bool) -> FsResult<()> {
         self.commit_when(proven, false)
     }
 
@@ -423,7 +446,7 @@ impl Volume {
         self.commit_when(false, true)
     }
 
-    fn commit_when(&self, proven: bool, always: bool) -> FsResult<()> {
+    pub(super) fn commit_when(&self, proven: bool, always: bool) -> FsResult<()> {
         let mut anchor = self.anchor.lock();
         if self.health() == Health::Frozen {
             return Err(FsError::ReadOnly);

@@ -54,6 +54,8 @@ pub(crate) struct Allocator {
     changed: BTreeSet<u64>,
     capacity: u64,
     length: u64,
+    /// No space is given out at or above this unit, a multiple of a window: the image is about to be cut.
+    ceiling: Option<u64>,
     /// Set bits of `live`.
     allocated: u64,
     group: u64,
@@ -91,6 +93,7 @@ impl Allocator {
             changed: BTreeSet::new(),
             capacity,
             length,
+            ceiling: None,
             allocated,
             group: block_units.max(4),
             free_groups: 0,
@@ -119,6 +122,58 @@ impl Allocator {
 
     pub(crate) fn group_units(&self) -> u64 {
         self.group
+    }
+
+    /// Gives no space at or above `ceiling` any more. What is held there stays until it is freed.
+    pub(crate) fn lower(&mut self, ceiling: u64) {
+        let ceiling = ceiling / WINDOW_UNITS * WINDOW_UNITS;
+        self.ceiling = Some(ceiling);
+        let group = self.group;
+        for (number, page) in self.pages.range_mut(ceiling / PAGE_UNITS..) {
+            for window in 0..WORD_BITS {
+                let above = number * PAGE_UNITS + window * WINDOW_UNITS >= ceiling;
+                if above && page.backed >> window & 1 == 1 {
+                    page.backed &= !(1 << window);
+                    let free = page.busy.get(window_words(window));
+                    self.free_groups -= free.map_or(0, |words| free_groups(words, group));
+                }
+            }
+        }
+    }
+
+    /// Whether anything is held at or above a unit.
+    pub(crate) fn holds_above(&mut self, map: &dyn MapSource, limit: u64) -> FsResult<bool> {
+        for number in limit / PAGE_UNITS..self.page_count() {
+            let page = self.page(map, number)?;
+            let held = (0..).zip(page.live.iter()).any(|(index, word)| {
+                let start = number * PAGE_UNITS + index * WORD_BITS;
+                let above = match limit.saturating_sub(start) {
+                    0 => u64::MAX,
+                    below => !low_bits(below),
+                };
+                word & above != 0
+            });
+            if held {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Gives space everywhere again.
+    pub(crate) fn lift(&mut self) {
+        self.ceiling = None;
+    }
+
+    /// Sets what the file may grow to; its length follows if it is longer. Nothing may be held there.
+    pub(crate) fn set_capacity(&mut self, capacity: u64) {
+        self.capacity = capacity;
+        self.length = self.length.min(capacity / WINDOW_UNITS * WINDOW_UNITS);
+    }
+
+    /// Cuts the length, where nothing is held any more.
+    pub(crate) fn cut(&mut self, length: u64) {
+        self.length = self.length.min(length / WINDOW_UNITS * WINDOW_UNITS);
     }
 
     /// Marks units 0 to 15, which belong to headers and superblocks, in a new image.
@@ -268,11 +323,16 @@ impl Allocator {
 
     /// Backs the next windows that have free groups; false when there are none.
     fn back_more(&mut self, map: &dyn MapSource, device: &dyn BlockDevice) -> FsResult<bool> {
-        let windows = self.length / WINDOW_UNITS;
+        let usable = self.ceiling.map_or(self.length, |ceiling| ceiling.min(self.length));
+        let windows = usable / WINDOW_UNITS;
         let mut looked = 0;
         // While the file may still grow, a short look is enough: growing is cheap, and reading the
         // whole map of a large vault is not.
-        let patience = if self.length < self.capacity { windows.min(4096) } else { windows };
+        let patience = if usable == self.length && self.length < self.capacity {
+            windows.min(4096)
+        } else {
+            windows
+        };
         let mut gained = false;
         while looked < patience && !gained {
             if self.back_cursor >= windows {
@@ -321,8 +381,9 @@ impl Allocator {
 
     /// Grows the file by a step; false at the capacity or when the host is full.
     fn grow(&mut self, map: &dyn MapSource, device: &dyn BlockDevice) -> FsResult<bool> {
+        let most = self.ceiling.map_or(self.capacity, |ceiling| ceiling.min(self.capacity));
         for step in [GROWTH_UNITS, WINDOW_UNITS] {
-            let length = (self.length + step).min(self.capacity);
+            let length = (self.length + step).min(most);
             let length = length / WINDOW_UNITS * WINDOW_UNITS;
             if length <= self.length {
                 return Ok(false);

@@ -14,6 +14,7 @@ use crate::tree::Tree;
 use crate::tree::left::Lost;
 use crate::tree::read::Visit;
 use rayon::prelude::*;
+use std::ops::ControlFlow;
 
 /// Groups that ordinary operations leave free, so that a removal can always commit.
 const RESERVE_GROUPS: u64 = 64;
@@ -289,7 +290,13 @@ impl Pool {
             let whole = rest.iter().take_while(|block| block.bytes.len() == group_bytes).count();
             let map = TreeMap { map: &self.map, blocks: &self.blocks };
             let (count, run) = if whole > 0 {
-                let run = self.alloc.take_groups(&map, whole.min(64) as u64)?;
+                let run = match self.alloc.take_groups(&map, whole.min(64) as u64) {
+                    // Free space is scattered: any place will do that is long enough.
+                    Err(FsError::NoSpace) => {
+                        self.alloc.take_units(&map, self.alloc.group_units())?
+                    }
+                    outcome => outcome?,
+                };
                 (usize::try_from(run.units / self.alloc.group_units()).unwrap_or(1), run)
             } else {
                 // Short blocks (file ends, small files) are packed side by side.
@@ -358,6 +365,32 @@ impl Pool {
     #[cfg(feature = "testing")]
     pub(crate) fn sabotage(&mut self, bug: super::alloc::Sabotage) {
         self.alloc.sabotage = Some(bug);
+    }
+
+    /// Lets the allocator do something about its limits.
+    pub(crate) fn allocator(&mut self) -> &mut Allocator {
+        &mut self.alloc
+    }
+
+    /// Whether anything that the next commit keeps lies at or above a unit.
+    pub(crate) fn holds_above(&mut self, limit: u64) -> FsResult<bool> {
+        self.with_map(|alloc, map| alloc.holds_above(map, limit))
+    }
+
+    /// Marks nodes of both trees that end beyond `limit` as changed, about `most` at a time; says whether
+    /// there may be more.
+    pub(crate) fn relocate_nodes(&mut self, limit: u64, most: usize) -> FsResult<bool> {
+        let more = self.tree.relocate(&self.blocks, limit, most)?;
+        let more = more | self.map.relocate(&self.blocks, limit, most)?;
+        self.edits += 1;
+        Ok(more)
+    }
+
+    /// Shows all items from `from` on that are no inline content.
+    pub(crate) fn scan_from(&self, from: &Key, visit: &mut Visit<'_>) -> FsResult<()> {
+        self.tree.scan(&self.blocks, from, &mut |key, value| {
+            if key.is_content() { Ok(ControlFlow::Break(())) } else { visit(key, value) }
+        })
     }
 
     /// Gives free space beyond `keep` groups back to the host.

@@ -11,11 +11,11 @@ use crate::tree::read::{child_index, child_place};
 use std::sync::Arc;
 
 /// What an edit carries down the tree.
-struct Edit<'a> {
-    blocks: &'a Blocks,
-    freed: &'a mut Vec<Pointer>,
-    dirty: &'a mut usize,
-    max_node: usize,
+pub(super) struct Edit<'a> {
+    pub(super) blocks: &'a Blocks,
+    pub(super) freed: &'a mut Vec<Pointer>,
+    pub(super) dirty: &'a mut usize,
+    pub(super) max_node: usize,
 }
 
 /// A new right sibling, after a split.
@@ -77,7 +77,11 @@ impl Tree {
 
 impl Edit<'_> {
     /// Turns a link into a changed node in memory; its block will be free.
-    fn make_dirty<'n>(&mut self, link: &'n mut Link, place: &Place) -> FsResult<&'n mut Node> {
+    pub(super) fn make_dirty<'n>(
+        &mut self,
+        link: &'n mut Link,
+        place: &Place,
+    ) -> FsResult<&'n mut Node> {
         if let Link::Clean(pointer) = *link {
             let place = Place { level: pointer.level, birth: pointer.birth, ..*place };
             let node = match self.blocks.cache.take(&pointer) {

@@ -9,6 +9,7 @@ pub(crate) mod edit;
 pub(crate) mod left;
 pub(crate) mod node;
 pub(crate) mod read;
+pub(crate) mod relocate;
 pub(crate) mod write;
 
 use crate::format::node::TreeId;

@@ -25,7 +25,24 @@ impl HeaderCopy {
         }
         let mut bytes = Box::new([0; UNIT]);
         device.read_at(&mut bytes[..], unit.0 * UNIT_U64)?;
-        Ok(Self(Header::decode(&bytes[..]).map(|header| ReadableCopy { bytes, header })))
+        Ok(Self::judge(bytes))
+    }
+
+    /// Takes a copy that was kept elsewhere; what is not one unit long is no header.
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        match <[u8; UNIT]>::try_from(bytes) {
+            Ok(bytes) => Self::judge(Box::new(bytes)),
+            Err(_) => Self::missing(HeaderError::Magic),
+        }
+    }
+
+    /// A copy that is not there.
+    pub(super) fn missing(why: HeaderError) -> Self {
+        Self(Err(why))
+    }
+
+    fn judge(bytes: Box<[u8; UNIT]>) -> Self {
+        Self(Header::decode(&bytes[..]).map(|header| ReadableCopy { bytes, header }))
     }
 
     /// Returns the header if its MAC verifies under the keys of `vault`.

@@ -14,6 +14,9 @@ const RUN: u64 = 64;
 /// Entries of a folder that are held at once.
 pub(super) const ENTRIES: usize = 4096;
 
+/// Extended attributes: names with their values.
+type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// A part of a folder: names with their inodes, and where to go on.
 #[derive(Default)]
 pub(super) struct Listing {
@@ -84,7 +87,7 @@ impl Source {
         inode: InodeNo,
         file: &Inode,
         rescue: bool,
-    ) -> FsResult<(Vec<(Vec<u8>, Vec<u8>)>, bool)> {
+    ) -> FsResult<(Attributes, bool)> {
         let mut found = Vec::new();
         if file.xattrs == 0 {
             return Ok((found, true));
