@@ -1,12 +1,26 @@
 //! What every command gets: the terminal, the caller, and the project with its configuration.
 
 use crate::args::GlobalArgs;
+use crate::caller::Caller;
 use crate::config::Config;
+use crate::config::secrets::Secrets;
 use crate::error::{Error, Result};
 use crate::project::Project;
+use crate::sync::vault::OpenVault;
 use crate::ui::Ui;
 use std::env;
 use std::path::PathBuf;
+
+/// Where a ghost says for which project it was made.
+pub(crate) const PROJECT: &str = "TAZPOD_PROJECT";
+
+/// The vault of the ghost in which this program runs.
+pub(crate) struct GhostVault {
+    /// The project that it was made for.
+    pub(crate) project: Project,
+    /// Its vault.
+    pub(crate) vault: OpenVault,
+}
 
 /// The context of one run.
 pub(crate) struct App {
@@ -30,6 +44,28 @@ impl App {
             })?,
         };
         Project::find(&start)
+    }
+
+    /// Finds the vault that is open in the ghost in which this program runs; `None` elsewhere. It is
+    /// the project's of the working folder, else the one that the ghost was made for.
+    pub(crate) fn open_vault(&self) -> Result<Option<GhostVault>> {
+        let caller = Caller::detect()?;
+        let of = |project: Project| {
+            let vault = OpenVault::find(&caller, project.root())?;
+            Some(GhostVault { project, vault })
+        };
+        if let Some(found) = self.project().ok().and_then(of) {
+            return Ok(Some(found));
+        }
+        let named = env::var_os(PROJECT).filter(|_| self.folder.is_none()).map(PathBuf::from);
+        Ok(named.and_then(|named| Project::find(&named).ok()).and_then(of))
+    }
+
+    /// Reads the project's map from secrets to files and variables.
+    #[allow(clippy::unused_self, reason = "a question to the context")]
+    pub(crate) fn secrets(&self, project: &Project) -> Result<Secrets> {
+        let path = project.secrets_file();
+        Secrets::load(&path, &project.shown(&path).to_string())
     }
 
     /// Reads the project's configuration; a project without one has the defaults.

@@ -19,6 +19,7 @@ mod infisical;
 mod machine;
 mod project;
 mod recipe;
+mod sync;
 mod sys;
 mod ui;
 mod units;

@@ -6,3 +6,7 @@ mod folders;
 #[allow(dead_code, reason = "shared with the lifecycle suite, which uses all of it")]
 #[path = "../lifecycle/ghost.rs"]
 mod ghost;
+mod pull;
+mod shells;
+mod source;
+mod traces;

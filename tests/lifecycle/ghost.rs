@@ -68,7 +68,13 @@ pub(crate) struct Project {
 impl Project {
     /// A project without a vault yet.
     pub(crate) fn new() -> Self {
-        let top = tempfile::Builder::new().prefix("ghost-life-").tempdir().expect("a folder");
+        Self::within(&std::env::temp_dir())
+    }
+
+    /// A project, home and all, below a folder.
+    pub(crate) fn within(folder: &Path) -> Self {
+        let top = tempfile::Builder::new().prefix("ghost-life-").tempdir_in(folder);
+        let top = top.expect("a folder");
         for name in ["home", "project"] {
             fs::create_dir(top.path().join(name)).expect("a folder");
         }
@@ -126,10 +132,15 @@ impl Project {
 
     /// `tazpod pull -- sh -c LINE` with the passphrase from a file.
     pub(crate) fn pull(&self, line: &str) -> Command {
+        self.verb("pull", &["--", "sh", "-c", line])
+    }
+
+    /// A verb that opens the vault, with the passphrase from a file.
+    pub(crate) fn verb(&self, verb: &str, more: &[&str]) -> Command {
         let pass = self.path().join("pass");
         let pass = pass.to_str().expect("a plain path");
-        self.tazpod(&[
-            "pull",
+        let words = [
+            verb,
             "--backend",
             &backend(),
             "--kdf-memory",
@@ -138,11 +149,8 @@ impl Project {
             "1",
             "--passphrase-file",
             pass,
-            "--",
-            "sh",
-            "-c",
-            line,
-        ])
+        ];
+        self.tazpod(&[&words[..], more].concat())
     }
 
     /// Runs a line in a ghost to its end.

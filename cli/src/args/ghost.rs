@@ -26,11 +26,9 @@ impl std::fmt::Display for BackendKind {
     }
 }
 
-/// Open the vault in a ghost and start a shell there, or run one command
-///
-/// Without a vault, a new one is made. From a second terminal this joins the ghost that is open.
+/// How a vault is opened in a ghost, or an open ghost joined.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct PullArgs {
+pub(crate) struct OpenArgs {
     /// What keeps the vault's contents [default: what the vault is, else what this machine can do]
     #[arg(long, value_enum)]
     pub(crate) backend: Option<BackendKind>,
@@ -52,8 +50,73 @@ pub(crate) struct PullArgs {
     /// Keep free space in the image instead of giving it back to the disk
     #[arg(long)]
     pub(crate) no_discard: bool,
+}
+
+/// Open the vault in a ghost, pull the project's secrets into it, and start a shell or run a command
+///
+/// Without a vault, a new one is made. From a second terminal this joins the ghost that is open; in
+/// a ghost it brings the secrets up to date. Nothing is written before everything was fetched: if a
+/// secret is missing or the source cannot be reached, the vault keeps what it had.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PullArgs {
+    #[command(flatten)]
+    pub(crate) open: OpenArgs,
+    #[command(flatten)]
+    pub(crate) secrets: SecretsArgs,
     /// Run this command instead of a shell; the ghost ends with its status
     #[arg(last = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// What happens to the secrets.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
+pub(crate) struct SecretsArgs {
+    /// Ask nobody: use what the vault has, and say how old it is
+    #[arg(long, conflicts_with_all = ["dry_run", "prune"])]
+    pub(crate) offline: bool,
+    /// Show what would change; write nothing and start nothing
+    #[arg(long, conflicts_with = "command")]
+    pub(crate) dry_run: bool,
+    /// Remove secrets from the vault that secrets.yml does not name any more
+    #[arg(long)]
+    pub(crate) prune: bool,
+    /// Print one JSON object about the secrets instead of a table; never a value
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Run one command with the secrets in its environment, as the last pull left them
+///
+/// In a ghost the command runs there; elsewhere the vault is opened for it. Nothing is fetched.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) open: OpenArgs,
+    /// Mask the secrets' values in what the command prints
+    #[arg(long)]
+    pub(crate) redact: bool,
+    /// The command
+    #[arg(last = true, value_name = "CMD", required = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// The first program of a session in a ghost.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct SessionArgs {
+    #[command(flatten)]
+    pub(crate) secrets: SecretsArgs,
+    /// Leave the secrets as they are, and say nothing about them
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// The command is a shell, which starts even if the secrets cannot be pulled
+    #[arg(long)]
+    pub(crate) shell: bool,
+    /// Mask the secrets' values in what the command prints
+    #[arg(long)]
+    pub(crate) redact: bool,
+    /// The command
+    #[arg(last = true, value_name = "CMD", required = true)]
     pub(crate) command: Vec<OsString>,
 }
 
@@ -61,7 +124,10 @@ pub(crate) struct PullArgs {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct UnlockArgs {
     #[command(flatten)]
-    pub(crate) pull: PullArgs,
+    pub(crate) open: OpenArgs,
+    /// Run this command instead of a shell; the ghost ends with its status
+    #[arg(last = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
 }
 
 /// End the open ghost and close its vault

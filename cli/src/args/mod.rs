@@ -49,6 +49,7 @@ pub(crate) enum Command {
     Pull(ghost::PullArgs),
     Unlock(ghost::UnlockArgs),
     Lock(ghost::LockArgs),
+    Run(ghost::RunArgs),
     Init(project::InitArgs),
     Up(container::UpArgs),
     #[command(visible_alias = "ssh")]
@@ -64,4 +65,7 @@ pub(crate) enum Command {
     /// The helper that sudo starts
     #[command(hide = true)]
     InternalGhost,
+    /// The first program of a session in a ghost
+    #[command(hide = true)]
+    InternalSession(ghost::SessionArgs),
 }

@@ -37,9 +37,14 @@ pub(crate) enum Vertical {
     Gemini,
 }
 
-/// Print the exports for the secrets of an open ghost: eval "$(tazpod env)"
+/// Print what brings a shell's environment up to date: eval "$(tazpod env)"
+///
+/// Sets and unsets exactly what changed. A shell of a ghost has it from the start, and follows it.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct EnvArgs {
+    /// Print a hook that does this before each prompt: eval "$(tazpod env --hook)"
+    #[arg(long)]
+    pub(crate) hook: bool,
     /// Write for this shell [default: the one that $SHELL names]
     #[arg(long, value_enum)]
     pub(crate) shell: Option<Shell>,

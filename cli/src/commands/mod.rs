@@ -7,10 +7,12 @@ mod env;
 mod image;
 mod init;
 mod internal_ghost;
+mod internal_session;
 mod lock;
 mod logs;
 mod pull;
 mod reinit;
+mod run;
 mod status;
 mod status_all;
 mod unlock;
@@ -45,6 +47,8 @@ pub(crate) fn run(app: &App, command: Command) -> Result<u8> {
         Command::Down(args) => down::run(app, &args),
         Command::Doctor(args) => doctor::run(app, &args),
         Command::Logs(args) => logs::run(app, &args),
+        Command::Run(args) => run::run(app, args),
+        Command::InternalSession(args) => internal_session::run(app, &args),
         Command::InternalGhost => internal_ghost::run(app),
         Command::Init(args) => init::run(app, &args),
         Command::Env(args) => env::run(app, &args),

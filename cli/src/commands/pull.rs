@@ -1,7 +1,8 @@
 //! `tazpod pull` (and `sync`, `unlock`): the vault open in a ghost, and a shell or command in it.
 
-use crate::app::App;
-use crate::args::ghost::PullArgs;
+use super::internal_session::{self, Output};
+use crate::app::{App, PROJECT};
+use crate::args::ghost::{OpenArgs, PullArgs, SecretsArgs, SessionArgs};
 use crate::backend::luks;
 use crate::caller::Caller;
 use crate::config::{Config, GhostHome};
@@ -16,9 +17,11 @@ use crate::ghost::{open, protocol};
 use crate::image::create::DEFAULT_SIZE;
 use crate::image::{self, credential};
 use crate::project::{Project, scaffold};
+use crate::sync::vault::MOUNT_POINT;
 use crate::sys::process;
 use crate::ui::secret::{self, PassphraseSource};
 use nix::unistd::Uid;
+use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -31,8 +34,58 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How often a ghost that another pull took away is tried for again.
 const ROUNDS: usize = 5;
 
-/// Opens the vault in a ghost, or joins the one that is open.
+/// What is to happen in the ghost.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct What {
+    /// What happens to the secrets.
+    pub(crate) secrets: SecretsArgs,
+    /// Whether they stay as they are.
+    pub(crate) keep: bool,
+    /// Whether their values are masked in what the command prints.
+    pub(crate) redact: bool,
+    /// The command; empty for a shell.
+    pub(crate) command: Vec<OsString>,
+}
+
+impl What {
+    /// A command, or a shell, with secrets pulled before.
+    pub(crate) fn of(command: &[OsString]) -> Self {
+        Self { command: command.to_vec(), ..Self::default() }
+    }
+
+    /// Returns the words for our own program, which runs first in the ghost where the project says
+    /// anything about secrets.
+    fn through(&self, project: &Project) -> Vec<Raw> {
+        let asked = self.secrets != SecretsArgs::default() || self.redact;
+        if !asked && !project.secrets_file().exists() {
+            return Vec::new();
+        }
+        let words =
+            internal_session::words(&self.secrets, self.keep, self.command.is_empty(), self.redact);
+        words.into_iter().map(Raw::from).collect()
+    }
+}
+
+/// Pulls the secrets: into the vault of this ghost, else of one that is opened or joined.
 pub(crate) fn run(app: &App, args: &PullArgs) -> Result<u8> {
+    let what = What { secrets: args.secrets.clone(), ..What::of(&args.command) };
+    let Some(ghost) = app.open_vault()? else { return open(app, &args.open, &what) };
+    if !args.command.is_empty() {
+        let session = SessionArgs {
+            secrets: args.secrets.clone(),
+            keep: false,
+            shell: false,
+            redact: false,
+            command: args.command.clone(),
+        };
+        return internal_session::run(app, &session);
+    }
+    internal_session::protect()?;
+    internal_session::pull(app, &ghost, &args.secrets, Output::Results).map(|()| 0)
+}
+
+/// Opens the vault in a ghost, or joins the one that is open.
+pub(crate) fn open(app: &App, args: &OpenArgs, what: &What) -> Result<u8> {
     if let Some(status) = route::to_container(app, args.place.here)? {
         return Ok(status);
     }
@@ -43,7 +96,12 @@ pub(crate) fn run(app: &App, args: &PullArgs) -> Result<u8> {
     let project = app.project()?;
     let config = app.config(&project)?;
     let environment = shell::filter(std::env::vars_os(), config.ghost_pass(), shell::is_socket);
-    let mut session = open::session(&args.command, environment.kept.clone(), caller.uid);
+    let mut inside = environment.kept.clone();
+    inside.push((PROJECT.into(), project.root().into()));
+    let home = caller.home.canonicalize().unwrap_or_else(|_| caller.home.clone());
+    inside.push((MOUNT_POINT.into(), home.join("secrets").into()));
+    let mut session = open::session(&what.command, inside, caller.uid);
+    session.through = what.through(&project);
     if config.ghost_home() == GhostHome::Private {
         session.private_home = Some(caller.home.join("secrets/.home").into());
     }
@@ -62,7 +120,7 @@ pub(crate) fn run(app: &App, args: &PullArgs) -> Result<u8> {
 /// What one pull is about.
 struct Pull<'a> {
     app: &'a App,
-    args: &'a PullArgs,
+    args: &'a OpenArgs,
     caller: Caller,
     project: Project,
     config: Config,
@@ -163,7 +221,7 @@ fn look(image: &Path, shown: &str) -> Result<Found> {
 }
 
 fn vault_request(
-    args: &PullArgs,
+    args: &OpenArgs,
     config: &Config,
     plan: &VaultPlan,
     image: &Path,
@@ -189,7 +247,7 @@ fn vault_request(
     }
 }
 
-fn kind(args: &PullArgs) -> CredentialKind {
+fn kind(args: &OpenArgs) -> CredentialKind {
     match (&args.credential.key_file, args.credential.recovery) {
         (Some(_), _) => CredentialKind::KeyFile,
         (None, true) => CredentialKind::RecoveryKey,
@@ -204,7 +262,7 @@ struct Given(Option<open::Secret>);
 impl Given {
     /// Reads the credential unless it is to be typed: then the ghost asks, when it knows that the
     /// answer will be of use.
-    fn read(&mut self, app: &App, args: &PullArgs) -> Result<open::Secret> {
+    fn read(&mut self, app: &App, args: &OpenArgs) -> Result<open::Secret> {
         if let Some(secret) = &self.0 {
             return Ok(secret.clone());
         }

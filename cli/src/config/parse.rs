@@ -14,11 +14,19 @@ const LARGEST: u64 = 64 << 10;
 
 /// Reads and parses a file; `None` if it does not exist or holds nothing.
 pub(super) fn file<T: DeserializeOwned>(path: &Path, shown: &str) -> Result<Option<T>> {
+    match read(path, shown)? {
+        Some(bytes) => parse(&bytes, shown),
+        None => Ok(None),
+    }
+}
+
+/// Reads a file; `None` if it does not exist.
+pub(super) fn read(path: &Path, shown: &str) -> Result<Option<Vec<u8>>> {
     match bounded(path) {
         Ok(bytes) if bytes.len() as u64 > LARGEST => {
             Err(Error::config(format!("{shown}: larger than {} KiB", LARGEST >> 10)))
         }
-        Ok(bytes) => parse(&bytes, shown),
+        Ok(bytes) => Ok(Some(bytes)),
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(cause) => Err(Error::config(format!("cannot read '{shown}'")).caused_by(cause)),
     }

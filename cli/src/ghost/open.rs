@@ -332,6 +332,7 @@ pub(crate) fn session(
         folder: std::env::current_dir().unwrap_or_else(|_| "/".into()).into(),
         umask: mask.bits(),
         private_home: None,
+        through: Vec::new(),
     }
 }
 

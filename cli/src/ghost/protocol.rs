@@ -165,6 +165,9 @@ pub(crate) struct SessionRequest {
     pub(crate) umask: u32,
     /// A home folder in the vault that is made if it is missing, for a ghost with a private one.
     pub(crate) private_home: Option<Raw>,
+    /// Words for our own program, which runs first, inside, and becomes what the session runs; empty
+    /// for none.
+    pub(crate) through: Vec<Raw>,
 }
 
 /// An error on its way to the caller.

@@ -188,6 +188,7 @@ mod tests {
             folder: "/nowhere".into(),
             umask: 0o022,
             private_home: None,
+            through: Vec::new(),
         };
         let launch = Launch { program: words[0].clone(), arguments: words, environment };
         let null =

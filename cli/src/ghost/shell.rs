@@ -24,6 +24,7 @@ else
 }__tazpod_mark"
 fi
 __tazpod_mark
+[[ -x ${TAZPOD_PROGRAM-} ]] && eval "$("$TAZPOD_PROGRAM" env --hook --shell bash)"
 "#;
 
 const ZSH_ENVIRONMENT: &str = r#"__tazpod_ours=$ZDOTDIR
@@ -40,14 +41,16 @@ unset TAZPOD_ZDOTDIR
 [[ $ZDOTDIR == $HOME ]] && unset ZDOTDIR
 __tazpod_mark() { [[ $PROMPT == '(ghost) '* ]] || PROMPT="(ghost) $PROMPT" }
 autoload -Uz add-zsh-hook && add-zsh-hook precmd __tazpod_mark
+[[ -x ${TAZPOD_PROGRAM-} ]] && eval "$("$TAZPOD_PROGRAM" env --hook --shell zsh)"
 "#;
 
-const FISH: &str = r"functions -q fish_prompt; and functions -c fish_prompt __tazpod_prompt
+const FISH: &str = r#"functions -q fish_prompt; and functions -c fish_prompt __tazpod_prompt
 function fish_prompt
     echo -n '(ghost) '
     functions -q __tazpod_prompt; and __tazpod_prompt; or echo -n '> '
 end
-";
+test -x "$TAZPOD_PROGRAM"; and $TAZPOD_PROGRAM env --hook --shell fish | source
+"#;
 
 const PLAIN: &str = "PS1=\"(ghost) ${PS1:-\\$ }\"\n";
 
@@ -75,7 +78,7 @@ const OUTSIDE: [&str; 18] = [
 ];
 
 /// Variables that are meaningless inside; nobody misses them.
-const MEANINGLESS: [&str; 8] = [
+const MEANINGLESS: [&str; 13] = [
     "XDG_RUNTIME_DIR",
     "OLDPWD",
     "SUDO_UID",
@@ -83,6 +86,11 @@ const MEANINGLESS: [&str; 8] = [
     "SUDO_USER",
     "SUDO_COMMAND",
     "TAZPOD_GHOST",
+    "TAZPOD_PROJECT",
+    "TAZPOD_SECRETS",
+    "TAZPOD_VAULT",
+    "TAZPOD_PROGRAM",
+    "TAZPOD_VARIABLES",
     "_",
 ];
 
@@ -155,14 +163,31 @@ pub(crate) struct Launch {
     pub(crate) environment: Vec<(Raw, Raw)>,
 }
 
+/// This program, whatever its path is and whether the ghost sees it or not.
+const OURSELVES: &str = "/proc/self/exe";
+
 /// Decides how a session is launched.
 pub(crate) fn launch(request: &SessionRequest, place: &Place, runtime: &Path) -> Launch {
+    let Launch { program, arguments, environment } = plain_launch(request, place, runtime);
+    if request.through.is_empty() {
+        return Launch { program, arguments, environment };
+    }
+    let rest = arguments.into_iter().skip(1);
+    let words = std::iter::once("tazpod".into())
+        .chain(request.through.iter().cloned())
+        .chain(["--".into(), program])
+        .chain(rest);
+    Launch { program: OURSELVES.into(), arguments: words.collect(), environment }
+}
+
+fn plain_launch(request: &SessionRequest, place: &Place, runtime: &Path) -> Launch {
     let mut environment = request.environment.clone();
     let mut set = |name: &str, value: Raw| {
         environment.retain(|(known, _)| known.bytes() != name.as_bytes());
         environment.push((name.into(), value));
     };
     set("TAZPOD_GHOST", "1".into());
+    set("TAZPOD_VAULT", place.vault().into());
     if let Some(home) = &request.private_home {
         set("HOME", home.clone());
     }
@@ -239,6 +264,7 @@ mod tests {
             folder: "/".into(),
             umask: 0o022,
             private_home: None,
+            through: Vec::new(),
         }
     }
 

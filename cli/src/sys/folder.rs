@@ -175,6 +175,16 @@ pub(crate) fn rename_new(
     Ok(rustix::fs::renameat_with(old_parent, old, new_parent, new, flags)?)
 }
 
+/// Gives an entry another name, in the place of whatever has it.
+pub(crate) fn rename_over(
+    old_parent: impl AsFd,
+    old: &OsStr,
+    new_parent: impl AsFd,
+    new: &OsStr,
+) -> io::Result<()> {
+    Ok(rustix::fs::renameat(old_parent, old, new_parent, new)?)
+}
+
 /// Reads where the link `name` in `parent` leads.
 pub(crate) fn read_link(parent: impl AsFd, name: &OsStr) -> io::Result<OsString> {
     let target = rustix::fs::readlinkat(parent, name, Vec::new())?;
@@ -189,6 +199,11 @@ pub(crate) fn make_link(parent: impl AsFd, name: &OsStr, target: &OsStr) -> io::
 /// Waits until the entries of an open folder are on the disk.
 pub(crate) fn sync(folder: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::fsync(folder)?)
+}
+
+/// Waits until everything of the file system that holds an open folder was handed to it.
+pub(crate) fn sync_all(folder: impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(folder)?)
 }
 
 /// Gives an open file or folder, also one opened by path alone, to a user.

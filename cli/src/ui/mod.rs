@@ -77,6 +77,11 @@ impl Ui {
         self.say(&render::warning(text, hint, self.colour));
     }
 
+    /// Says why a program in a session does not run, as a shell would.
+    pub(crate) fn say_failure(&self, text: &str) {
+        self.say(&format!("tazpod: {}\n", render::harmless(text)));
+    }
+
     /// Renders an error, the chain below it, and its hints.
     pub(crate) fn report(&self, error: &Error) {
         match error.kind() {
