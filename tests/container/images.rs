@@ -21,7 +21,8 @@ const CONTENT: &[u8] = b"#!/bin/sh\necho it works\n";
 impl Tools {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let sum = Sha256::digest(CONTENT).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = Sha256::digest(CONTENT);
+        let sum = digest.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
         fs::create_dir(folder.path().join("artifacts")).unwrap();
         let tools = Self { folder, sum };
         let lines = ["amd64", "arm64"].map(|arch| {
@@ -138,7 +139,7 @@ fn every_vertical_builds_and_a_ghost_runs_in_the_last_from_end_to_end() {
     // What could not be had is said, and nothing else is missing.
     says(
         &container,
-        "for tool in infisical talosctl yazi zellij; do command -v $tool || grep -x $tool /etc/tazpod/missing; done",
+        "for tool in infisical talosctl yazi zellij; do command -v $tool || grep -x $tool /etc/tazpod/missing || exit 1; done",
     );
 
     // The editor starts at once and complains about nothing.
