@@ -45,9 +45,20 @@ as_owner() {
   fi
 }
 
+# Where shells and man look, if the binary goes to a folder `bin`: beside it. FILE is below that.
+case $folder in
+  */bin) share=${folder%/bin}/share ;;
+  *) share= ;;
+esac
+completions='bash:bash-completion/completions/tazpod zsh:zsh/site-functions/_tazpod fish:fish/vendor_completions.d/tazpod.fish'
+
 if [ "$uninstall" = yes ]; then
   [ -e "$folder/tazpod" ] || fail "there is no $folder/tazpod"
   as_owner rm -- "$folder/tazpod"
+  if [ -n "$share" ]; then
+    for entry in $completions; do as_owner rm -f -- "$share/${entry#*:}"; done
+    as_owner rm -f -- "$share"/man/man1/tazpod.1 "$share"/man/man1/tazpod-*.1
+  fi
   echo "removed $folder/tazpod; vaults and projects are where they were"
   exit 0
 fi
@@ -64,6 +75,18 @@ as_owner mkdir -p -- "$folder"
 # Beside and renamed: a tazpod that is running keeps its file.
 as_owner install -m 755 -- "$built" "$folder/.tazpod.new"
 as_owner mv -f -- "$folder/.tazpod.new" "$folder/tazpod"
+if [ -n "$share" ]; then
+  made=$(mktemp -d)
+  trap 'rm -rf -- "$made"' EXIT
+  "$folder/tazpod" -q generate man "$made/man"
+  as_owner mkdir -p -- "$share/man/man1"
+  as_owner install -m 644 -- "$made"/man/*.1 "$share/man/man1/"
+  for entry in $completions; do
+    "$folder/tazpod" generate completions "${entry%%:*}" >"$made/completions"
+    as_owner mkdir -p -- "$share/$(dirname -- "${entry#*:}")"
+    as_owner install -m 644 -- "$made/completions" "$share/${entry#*:}"
+  done
+fi
 echo "installed $folder/tazpod ($("$folder/tazpod" --version))"
 
 case :$PATH: in

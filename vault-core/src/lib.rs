@@ -7,10 +7,13 @@
 //! randomness come in through [`ports`].
 #![forbid(unsafe_code)]
 
+pub mod archive;
+pub mod backup;
 pub mod check;
 pub mod codec;
 pub mod crypto;
 pub mod device;
+pub mod diff;
 pub mod error;
 pub mod format;
 pub mod fs;

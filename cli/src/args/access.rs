@@ -35,6 +35,17 @@ pub(crate) struct CredentialArgs {
     pub(crate) allow_kdf_cost: bool,
 }
 
+impl CredentialArgs {
+    /// Whether nothing is presented.
+    pub(crate) fn is_empty(&self) -> bool {
+        let PassphraseArgs { passphrase_file, passphrase_fd } = &self.passphrase;
+        passphrase_file.is_none()
+            && passphrase_fd.is_none()
+            && self.key_file.is_none()
+            && !self.recovery
+    }
+}
+
 /// What the key derivation of a new keyslot costs.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct KdfArgs {

@@ -1,7 +1,11 @@
 //! The command line as types. The doc comments are the help; nothing here does anything.
 
 pub(crate) mod access;
+pub(crate) mod archive;
+pub(crate) mod backup;
+pub(crate) mod compare;
 pub(crate) mod container;
+pub(crate) mod generate;
 pub(crate) mod ghost;
 pub(crate) mod image;
 pub(crate) mod project;
@@ -62,6 +66,8 @@ pub(crate) enum Command {
     Reinit(project::ReinitArgs),
     Vault(vault::VaultArgs),
     Image(image::ImageArgs),
+    #[command(hide = true)]
+    Generate(generate::GenerateArgs),
     /// The helper that sudo starts
     #[command(hide = true)]
     InternalGhost,

@@ -1,6 +1,9 @@
 //! Verbs about the vault image.
 
 use super::access::{CredentialArgs, KdfArgs, PassphraseArgs};
+use super::archive::{ExportArgs, ImportArgs};
+use super::backup::BackupArgs;
+use super::compare::DiffArgs;
 use crate::units::ByteSize;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -16,7 +19,7 @@ pub(crate) struct VaultArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum VaultCommand {
     Create(CreateArgs),
-    Info(InfoArgs),
+    Info(VaultInfoArgs),
     Check(CheckArgs),
     Salvage(SalvageArgs),
     Rekey(RekeyArgs),
@@ -28,6 +31,10 @@ pub(crate) enum VaultCommand {
     Header(HeaderArgs),
     Mount(MountArgs),
     Unmount(UnmountArgs),
+    Export(ExportArgs),
+    Import(ImportArgs),
+    Backup(BackupArgs),
+    Diff(DiffArgs),
 }
 
 /// Which image.
@@ -58,7 +65,7 @@ pub(crate) struct CreateArgs {
     pub(crate) block_size: ByteSize,
 }
 
-/// Show what an image says about itself without any passphrase
+/// Which image, and in what form.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct InfoArgs {
     #[command(flatten)]
@@ -66,6 +73,21 @@ pub(crate) struct InfoArgs {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Show what an image says about itself, and once opened what is in it
+///
+/// Without a passphrase: format, identity, keyslots and their cost, size, generation. With --open
+/// also how full it is, how many files there are, and what this machine remembers of it.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct VaultInfoArgs {
+    #[command(flatten)]
+    pub(crate) info: InfoArgs,
+    /// Open the vault, which must not be in use, and show what only that can tell
+    #[arg(long)]
+    pub(crate) open: bool,
+    #[command(flatten)]
+    pub(crate) credential: CredentialArgs,
 }
 
 /// List the keyslots

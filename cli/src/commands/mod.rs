@@ -4,6 +4,7 @@ mod doctor;
 mod down;
 mod enter;
 mod env;
+mod generate;
 mod image;
 mod init;
 mod internal_ghost;
@@ -18,9 +19,13 @@ mod status_all;
 mod unlock;
 mod up;
 mod vault;
+mod vault_backup;
 mod vault_check;
 mod vault_create;
+mod vault_diff;
+mod vault_export;
 mod vault_header;
+mod vault_import;
 mod vault_info;
 mod vault_kdf;
 mod vault_luks;
@@ -49,6 +54,7 @@ pub(crate) fn run(app: &App, command: Command) -> Result<u8> {
         Command::Logs(args) => logs::run(app, &args),
         Command::Run(args) => run::run(app, args),
         Command::InternalSession(args) => internal_session::run(app, &args),
+        Command::Generate(args) => generate::run(app, &args.what),
         Command::InternalGhost => internal_ghost::run(app),
         Command::Init(args) => init::run(app, &args),
         Command::Env(args) => env::run(app, &args),

@@ -46,7 +46,7 @@ pub(crate) fn run(app: &App, command: &VaultCommand) -> Result<Option<u8>> {
     // A header that cannot be read is no wrong passphrase; said before anybody is asked.
     vault.header()?;
     let status = match command {
-        VaultCommand::Info(args) => vault.info(args)?,
+        VaultCommand::Info(args) => vault.info(&args.info)?,
         VaultCommand::Slot(args) => match &args.command {
             SlotCommand::List(args) => vault.list(&args.info)?,
             SlotCommand::Add(args) => vault.add(args)?,
@@ -74,7 +74,7 @@ pub(crate) fn run(app: &App, command: &VaultCommand) -> Result<Option<u8>> {
 #[allow(clippy::match_wildcard_for_single_variants, reason = "whatever else is not for LUKS")]
 fn image_of(command: &VaultCommand) -> Option<&ImageArgs> {
     match command {
-        VaultCommand::Info(args) => Some(&args.image),
+        VaultCommand::Info(args) => Some(&args.info.image),
         VaultCommand::Check(args) => Some(&args.image),
         VaultCommand::Passwd(args) => Some(&args.image),
         VaultCommand::Slot(args) => Some(match &args.command {

@@ -16,7 +16,29 @@ pub(crate) fn credential(ui: &Ui, args: &CredentialArgs, shown: &str) -> Result<
     if let Some(path) = &args.key_file {
         return Ok(Credential::KeyFile(secret::key_file(ui, path)?));
     }
+    from_source(ui, args, shown, &PassphraseSource::from_args(&args.passphrase))
+}
+
+/// Reads what opens the existing vault `shown` where standard input may carry something else.
+pub(crate) fn credential_beside_input(
+    ui: &Ui,
+    args: &CredentialArgs,
+    shown: &str,
+    input_taken: bool,
+) -> Result<Credential> {
     let source = PassphraseSource::from_args(&args.passphrase);
+    if input_taken && args.key_file.is_none() && source == PassphraseSource::StandardInput {
+        return from_source(ui, args, shown, &PassphraseSource::Terminal);
+    }
+    credential(ui, args, shown)
+}
+
+fn from_source(
+    ui: &Ui,
+    args: &CredentialArgs,
+    shown: &str,
+    source: &PassphraseSource,
+) -> Result<Credential> {
     if args.recovery {
         let typed = source.read(ui, &format!("Recovery key of {shown}: "))?;
         return recovery_key(&typed).map(Credential::RecoveryKey);

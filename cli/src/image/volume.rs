@@ -42,8 +42,12 @@ impl Image {
             accept_generation: accepted.map(Generation),
             keep_free_space: false,
         };
+        self.mounted(ui, vault, &options)
+    }
+
+    fn mounted(&self, ui: &Ui, vault: &Vault<Unlocked>, options: &OpenOptions) -> Result<Volume> {
         let explain = |error| mount_error(error, &self.shown);
-        let (volume, opened) = Volume::open(&setup(vault), &options).map_err(explain)?;
+        let (volume, opened) = Volume::open(&setup(vault), options).map_err(explain)?;
         if let Some(torn) = opened.stepped_back {
             let taken = opened.generation;
             ui.warn(
@@ -52,6 +56,12 @@ impl Image {
             );
         }
         Ok(volume)
+    }
+
+    /// Opens the newest sound state for reading, whatever this machine has seen of the vault.
+    pub(crate) fn any_state(&self, ui: &Ui, vault: &Vault<Unlocked>) -> Result<Volume> {
+        let options = OpenOptions { read_only: true, ..OpenOptions::default() };
+        self.mounted(ui, vault, &options)
     }
 
     /// Verifies everything in the unlocked vault and changes nothing.

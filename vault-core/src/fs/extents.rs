@@ -6,8 +6,9 @@ use crate::format::inode::Inode;
 use crate::format::key::{Key, kind};
 use crate::format::pointer::{BlockKind, Pointer};
 use crate::fs::state::Fs;
+use crate::fs::types::FileKind;
 use crate::ids::InodeNo;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 const TYPE_DATA: u8 = 1;
 const TYPE_UNWRITTEN: u8 = 2;
@@ -100,6 +101,54 @@ impl Fs {
             let extent = self.judge_extent(inode, Extent::decode(inode, value)?)?;
             show(key.offset, extent)
         })
+    }
+
+    /// Returns the next range of bytes at or after `from` that is neither hole nor unwritten.
+    pub(super) fn next_data(&self, inode: InodeNo, from: u64) -> FsResult<Option<Range<u64>>> {
+        let file = self.load(inode)?;
+        if file.kind != FileKind::Regular || from >= file.size {
+            return Ok(None);
+        }
+        if file.inline {
+            return Ok(Some(from..file.size));
+        }
+        let size = self.block_size();
+        let (first, last) = (from / size, (file.size - 1) / size);
+        let sealed = self.data_run(inode, first, last)?.map(|run| run.start);
+        let waiting = self.dirty.range((inode.0, first)..=(inode.0, last)).next();
+        let waiting = waiting.map(|((_, block), _)| *block);
+        let Some(start) = sealed.into_iter().chain(waiting).min() else { return Ok(None) };
+        let mut end = start;
+        loop {
+            let before = end;
+            if let Some(run) = self.data_run(inode, end, last)?.filter(|run| run.start == before) {
+                end = run.end;
+            }
+            while end <= last && self.dirty.contains_key(&(inode.0, end)) {
+                end += 1;
+            }
+            if end == before || end > last {
+                break;
+            }
+        }
+        let start = (start * size).max(from);
+        Ok(Some(start..end.saturating_mul(size).min(file.size)))
+    }
+
+    /// Returns the first run of sealed blocks within `first` to `last`.
+    fn data_run(&self, inode: InodeNo, first: u64, last: u64) -> FsResult<Option<Range<u64>>> {
+        let mut found: Option<Range<u64>> = None;
+        self.scan_extents(inode, first, last, &mut |block, extent| {
+            let is_data = matches!(extent, Extent::Data(_));
+            match &mut found {
+                None if is_data => found = Some(block..block + 1),
+                Some(run) if is_data && run.end == block => run.end = block + 1,
+                None => {}
+                Some(_) => return Ok(ControlFlow::Break(())),
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(found)
     }
 
     /// Returns what lies at one block.

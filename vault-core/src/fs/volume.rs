@@ -17,6 +17,7 @@ use crate::ids::{Generation, InodeNo};
 use crate::vault::HeaderAnchor;
 use crate::witness::Witness;
 use parking_lot::{Mutex, RwLock};
+use std::ops::Range;
 
 /// Bytes of unsealed content that may wait in memory.
 const CONTENT_LIMIT: usize = 16 << 20;
@@ -203,6 +204,11 @@ impl Volume {
     /// Reads up to `len` bytes at `offset`; short at the end of the file.
     pub fn read(&self, inode: InodeNo, offset: u64, len: usize) -> FsResult<Vec<u8>> {
         self.fs.read().read(inode, offset, len)
+    }
+
+    /// Returns the next range at or after `from` that may hold anything but zeros; `None` beyond the last.
+    pub fn next_data(&self, inode: InodeNo, from: u64) -> FsResult<Option<Range<u64>>> {
+        self.fs.read().next_data(inode, from)
     }
 
     /// Writes all of `data` at `offset`. `clear_privileges` drops set-id bits and capabilities, as a

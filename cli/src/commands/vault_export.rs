@@ -1,0 +1,78 @@
+//! `tazpod vault export`: the vault's files as a tar archive.
+
+use crate::app::App;
+use crate::args::archive::ExportArgs;
+use crate::caller::Caller;
+use crate::error::{Error, Result};
+use crate::image::archive::{archive_error, paths};
+use crate::image::output::FreshFile;
+use crate::image::{self, Image};
+use crate::ui::interrupt::OnInterrupt;
+use crate::units::ByteSize;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use vault_core::archive::{Exported, export};
+use vault_core::device::Access;
+use vault_core::fs::Volume;
+use vault_core::ids::UNIT_U64;
+
+/// Bytes that are gathered before they go out.
+const BUFFER: usize = 1 << 18;
+
+/// Exports the vault.
+pub(crate) fn run(app: &App, args: &ExportArgs) -> Result<u8> {
+    let caller = Caller::detect()?;
+    let _as_caller = caller.act()?;
+    let to_output = args.target == Path::new("-");
+    if to_output && app.ui.shows_results() {
+        return Err(Error::user("the archive would go to the terminal")
+            .hint("name a file, or pipe it: tazpod vault export - | age -r RECIPIENT > FILE"));
+    }
+    let (path, shown) = Image::place(app, &args.image)?;
+    let fresh = if to_output { None } else { Some(FreshFile::begin(&args.target)?) };
+    let image = Image::open(&path, &shown, Access::ReadOnly)?;
+    let credential = image::credential(&app.ui, &args.credential, &shown)?;
+    let vault = image.unlock(&credential, &args.credential)?;
+    let volume = image.volume(&app.ui, &vault, true, args.accept_generation)?;
+    let on_interrupt = OnInterrupt {
+        hint: "no archive was written; the vault is as it was",
+        remove: fresh.as_ref().map(FreshFile::path),
+    };
+    let target = args.target.display().to_string();
+    let write = |out: &mut dyn Write| {
+        let total = used_bytes(&volume);
+        let mut progress = app.ui.progress("exporting");
+        let mut out = BufWriter::with_capacity(BUFFER, out);
+        let done = export(&volume, &mut out, &mut |done| progress.show(done, total));
+        done.map_err(|error| archive_error(error, &shown, &target))
+    };
+    let done = app.ui.interruptible(&on_interrupt, || match fresh {
+        None => write(&mut io::stdout().lock()),
+        Some(mut fresh) => {
+            let done = write(fresh.file())?;
+            fresh.finish()?;
+            Ok(done)
+        }
+    })??;
+    report(app, &done, (!to_output).then_some(&target))
+}
+
+fn report(app: &App, done: &Exported, target: Option<&String>) -> Result<u8> {
+    if !done.sockets.is_empty() {
+        app.ui.warn(
+            &format!("sockets were left out: {}", paths(&done.sockets)),
+            "an archive cannot hold them; programs make them again",
+        );
+    }
+    if let Some(target) = target {
+        let (entries, bytes) = (done.entries, ByteSize(done.bytes));
+        app.ui.print(&format!("wrote {target}: {entries} entries, {bytes} of content"))?;
+        app.ui.notice("the archive is not encrypted: whoever reads it reads your secrets");
+    }
+    Ok(0)
+}
+
+fn used_bytes(volume: &Volume) -> u64 {
+    let space = volume.stat_fs();
+    space.total.saturating_sub(space.free).saturating_mul(UNIT_U64)
+}

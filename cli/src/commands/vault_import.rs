@@ -1,0 +1,162 @@
+//! `tazpod vault import`: a tar archive or a folder into the vault, whole or not at all.
+
+use crate::app::App;
+use crate::args::archive::ImportArgs;
+use crate::caller::Caller;
+use crate::error::{Error, Result};
+use crate::image::Image;
+use crate::image::archive::{archive_error, paths};
+use crate::image::credential::credential_beside_input;
+use crate::image::folder::Folder;
+use crate::ui::interrupt::OnInterrupt;
+use crate::units::ByteSize;
+use nix::unistd::{Gid, Uid};
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+use vault_core::archive::{ArchiveError, ImportOptions, Imported, Importer, Reader};
+use vault_core::device::Access;
+use vault_core::fs::Volume;
+
+/// Bytes that are read at a time.
+const BUFFER: usize = 1 << 20;
+
+/// Imports into the vault.
+pub(crate) fn run(app: &App, args: &ImportArgs) -> Result<u8> {
+    let caller = Caller::detect()?;
+    let _as_caller = caller.act()?;
+    let name = args.source.display().to_string();
+    // Before a passphrase is asked for.
+    let mut source = Source::open(&args.source)?;
+    let (path, shown) = Image::place(app, &args.image)?;
+    let image = Image::open(&path, &shown, Access::ReadWrite)?;
+    let credential = credential_beside_input(
+        &app.ui,
+        &args.credential,
+        &shown,
+        matches!(source, Source::Input),
+    )?;
+    let mut vault = image.unlock(&credential, &args.credential)?;
+    let options = ImportOptions {
+        overwrite: args.overwrite,
+        keep_owners: args.keep_owners,
+        owner: (Uid::effective().as_raw(), Gid::effective().as_raw()),
+    };
+    let on_interrupt = OnInterrupt {
+        hint: "nothing was imported; the next import removes what this one began",
+        remove: None,
+    };
+    let total = source.len();
+    let mut progress = app.ui.progress("importing");
+    let mut show = |done| {
+        if let Some(total) = total {
+            progress.show(done, total);
+        }
+    };
+    let imported = app.ui.interruptible(&on_interrupt, || {
+        image.change(&app.ui, &mut vault, |_, volume| {
+            Ok(import(volume, options, &mut source, &mut show))
+        })
+    })??;
+    drop(progress);
+    let done = imported.map_err(|error| {
+        archive_error(error, &shown, &name)
+            .hint("nothing was imported: the vault holds what it held before")
+    })?;
+    report(app, &done, source.sockets(), &shown)
+}
+
+/// Takes every entry, and puts all of them in their places at the end.
+fn import(
+    volume: &Volume,
+    options: ImportOptions,
+    source: &mut Source,
+    show: &mut dyn FnMut(u64),
+) -> std::result::Result<Imported, ArchiveError> {
+    let mut importer = Importer::begin(volume, options)?;
+    let taken = match source {
+        Source::Input => take(&mut importer, Box::new(io::stdin().lock()), show),
+        Source::Archive(file) => take(&mut importer, Box::new(file), show),
+        Source::Folder(folder) => folder.feed(&mut importer, show),
+    };
+    match taken {
+        Ok(()) => importer.finish(),
+        Err(error) => {
+            // The first error is the one to tell. If this fails as well, the next import clears up.
+            let _ = importer.abandon();
+            Err(error)
+        }
+    }
+}
+
+fn take(
+    importer: &mut Importer<'_>,
+    source: Box<dyn Read + '_>,
+    show: &mut dyn FnMut(u64),
+) -> std::result::Result<(), ArchiveError> {
+    let mut reader = Reader::new(BufReader::with_capacity(BUFFER, source));
+    while let Some(entry) = reader.next_entry()? {
+        importer.add(&entry, &mut reader.content(), show)?;
+    }
+    Ok(())
+}
+
+fn report(app: &App, done: &Imported, sockets: &[Vec<u8>], shown: &str) -> Result<u8> {
+    if !done.devices.is_empty() || !sockets.is_empty() {
+        let left = [done.devices.as_slice(), sockets].concat();
+        app.ui.warn(
+            &format!("left out: {}", paths(&left)),
+            "device nodes cannot be used in a vault, and sockets are made by programs",
+        );
+    }
+    if !done.attributes.is_empty() {
+        let names: Vec<_> = done
+            .attributes
+            .iter()
+            .map(|(path, name)| [path, name.as_slice()].join(&b' '))
+            .collect();
+        app.ui.warn(
+            &format!("attributes were not kept: {}", paths(&names)),
+            "a vault keeps user, trusted and security attributes, and access control lists",
+        );
+    }
+    let (entries, bytes) = (done.entries, ByteSize(done.bytes));
+    app.ui.print(&format!("imported {entries} entries into {shown}, {bytes} of content"))?;
+    Ok(0)
+}
+
+/// Where entries come from.
+enum Source {
+    Input,
+    Archive(File),
+    Folder(Folder),
+}
+
+impl Source {
+    fn open(path: &Path) -> Result<Self> {
+        if path == Path::new("-") {
+            return Ok(Self::Input);
+        }
+        let failed = |cause: io::Error| {
+            Error::user(format!("cannot read '{}'", path.display())).caused_by(cause)
+        };
+        if path.metadata().map_err(failed)?.is_dir() {
+            return Ok(Self::Folder(Folder::new(path)));
+        }
+        File::open(path).map(Self::Archive).map_err(failed)
+    }
+
+    fn len(&self) -> Option<u64> {
+        match self {
+            Self::Archive(file) => Some(file.metadata().ok()?.len()).filter(|len| *len > 0),
+            _ => None,
+        }
+    }
+
+    fn sockets(&self) -> &[Vec<u8>] {
+        match self {
+            Self::Folder(folder) => folder.sockets(),
+            _ => &[],
+        }
+    }
+}

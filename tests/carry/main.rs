@@ -1,0 +1,7 @@
+//! What leaves a vault and comes in: archives, folders, backups. Through the real program, as root.
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+mod backup;
+mod import;
+mod round_trip;
+mod vault;
