@@ -88,7 +88,7 @@ fn listen(link: &mut Link, watch: &Watch, ui: &Ui) -> Outcome {
             match link.try_receive::<ToClient>() {
                 Ok(None) => break,
                 Ok(Some(Received::Message(message, _))) => {
-                    if let Some(outcome) = show(message, ui) {
+                    if let Some(outcome) = show(message, link, ui) {
                         return outcome;
                     }
                 }
@@ -98,8 +98,12 @@ fn listen(link: &mut Link, watch: &Watch, ui: &Ui) -> Outcome {
     }
 }
 
-fn show(message: ToClient, ui: &Ui) -> Option<Outcome> {
+fn show(message: ToClient, link: &Link, ui: &Ui) -> Option<Outcome> {
     match message {
+        ToClient::ShowAll => {
+            // A supervisor that is gone is seen by its silence.
+            let _ = link.send(&ToSupervisor::Shown, &[]);
+        }
         ToClient::Notice(text) => ui.notice(&text),
         ToClient::Warning(text, hint) => ui.warn(&text, &hint),
         ToClient::Exit(status) => return Some(Outcome::Exit(status)),

@@ -28,6 +28,8 @@ pub(crate) enum Standing {
     Asked,
     /// The server tries what was answered.
     Proving,
+    /// It starts once the client has shown what was said to it before.
+    Told,
     /// Init was told to start it.
     Starting,
     /// It runs.

@@ -122,6 +122,8 @@ impl Supervisor {
     fn obey(&mut self, session: u32, message: ToSupervisor, fds: Vec<OwnedFd>) {
         let Some(client) = self.clients.get_mut(&session) else { return };
         match message {
+            ToSupervisor::Shown if client.standing == Standing::Told => self.start_session(session),
+            ToSupervisor::Shown => {}
             ToSupervisor::Resized => client.resize(),
             ToSupervisor::Signal(signal) => self.signalled(session, signal),
             ToSupervisor::Status => {

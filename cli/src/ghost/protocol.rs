@@ -273,6 +273,8 @@ pub(crate) enum ToSupervisor {
         /// Only this keyslot.
         slot: Option<u8>,
     },
+    /// What the supervisor said so far is shown.
+    Shown,
     /// The terminal's size changed.
     Resized,
     /// A signal for the session, or for the ghost that is still being made.
@@ -294,6 +296,8 @@ pub(crate) enum ToClient {
     Notice(String),
     /// Something is not as it should be; the hint says what to do.
     Warning(String, String),
+    /// Asks for [`ToSupervisor::Shown`] once everything before it is shown.
+    ShowAll,
     /// The end of a client's session: the status to exit with.
     Exit(u8),
     /// The end, with what went wrong.

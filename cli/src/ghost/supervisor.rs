@@ -388,7 +388,11 @@ impl Supervisor {
         for (text, hint) in warnings {
             self.warn(text, hint);
         }
-        self.start_session(FIRST);
+        // A session's output must not come before what is said about it.
+        if let Some(first) = self.clients.get_mut(&FIRST) {
+            first.standing = Standing::Told;
+            first.say(&ToClient::ShowAll);
+        }
     }
 
     fn greet(&self) {
