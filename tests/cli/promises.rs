@@ -77,8 +77,9 @@ fn every_command_of_the_readme_exists() {
         let cell = line.split('|').nth(1).unwrap();
         let mut group = "";
         for words in cell.split('`').skip(1).step_by(2) {
-            let words = words.split(" [").next().unwrap();
-            let parents = ["vault slot", "vault"];
+            let is_verb = |word: &&str| word.starts_with(|letter: char| letter.is_lowercase());
+            let words = words.split(' ').take_while(is_verb).collect::<Vec<_>>().join(" ");
+            let parents = ["vault slot", "vault header", "vault"];
             group = parents.into_iter().find(|parent| words.starts_with(parent)).unwrap_or(group);
             let full = if words.starts_with(group) {
                 words.to_owned()
