@@ -25,12 +25,11 @@ pub(crate) fn run(app: &App, args: &EnvArgs) -> Result<u8> {
         );
     }
     super::internal_session::protect()?;
-    let variables = match app.open_vault()? {
-        Some(ghost) => Variables::of(&app.secrets(&ghost.project)?, &ghost.vault),
-        None => {
-            let folder = Caller::detect()?.home.join("secrets");
-            Variables::outside(&app.secrets(&app.project()?)?, &folder)
-        }
+    let variables = if let Some(ghost) = app.open_vault()? {
+        Variables::of(&app.secrets(&ghost.project)?, &ghost.vault)
+    } else {
+        let folder = Caller::detect()?.home.join("secrets");
+        Variables::outside(&app.secrets(&app.project()?)?, &folder)
     };
     let difference = Difference::from(&variables, |name| env::var_os(name));
     // A hook says what is left out once, not before each prompt.

@@ -81,7 +81,8 @@ struct Source {
     environment: Option<String>,
     #[serde(alias = "infisical_path")]
     path: Option<String>,
-    source: Option<SourceKind>,
+    #[serde(rename = "source")]
+    kind: Option<SourceKind>,
     ca_file: Option<PathBuf>,
     allow_http: Option<bool>,
 }
@@ -177,7 +178,7 @@ impl Secrets {
             project: non_empty(source.project),
             slug: non_empty(source.slug),
             url: non_empty(source.url),
-            source: source.source,
+            source: source.kind,
             ca_file: source.ca_file,
             allow_http: source.allow_http.unwrap_or(false),
         };

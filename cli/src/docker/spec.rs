@@ -6,6 +6,7 @@
 //! luks ghosts is privileged, or gets by name what loop devices and the device mapper need.
 
 use super::engine::About;
+use crate::bridge::{Bridge, MemoryPlace};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -182,7 +183,7 @@ impl Wanted<'_> {
         binds
     }
 
-    /// What stands at `~/secrets` while no ghost is there: empty, and not to be moved or replaced.
+    /// What stands at `~/secrets` and the bridges while no ghost is there: empty, and not to be moved or replaced.
     fn tmpfs(&self) -> BTreeMap<String, String> {
         if self.ghosts == Ghosts::None {
             return BTreeMap::new();
@@ -194,7 +195,9 @@ impl Wanted<'_> {
         } else {
             format!("ro,uid={id},gid={id},mode=0500")
         };
-        BTreeMap::from([(format!("{}/secrets", home(self.user)), options)])
+        let bridges = Bridge::all(MemoryPlace::Project).into_iter().map(Bridge::in_home);
+        let names = bridges.chain(["secrets"]);
+        names.map(|name| (format!("{}/{name}", home(self.user)), options.clone())).collect()
     }
 
     /// What making namespaces and mounting in them needs, apart from devices.

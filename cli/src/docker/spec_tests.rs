@@ -63,6 +63,8 @@ fn a_container_for_fuse_gets_a_device_a_profile_and_no_capability() {
     }
   ],
   "tmpfs": {
+    "/home/tazpod/.infisical": "ro,uid=1000,gid=1000,mode=0500",
+    "/home/tazpod/infisical-keyring": "ro,uid=1000,gid=1000,mode=0500",
     "/home/tazpod/secrets": "ro,uid=1000,gid=1000,mode=0500"
   },
   "privileged": false,
@@ -111,7 +113,7 @@ fn engines_get_what_their_kind_asks_for() {
     about = About { product: "Podman".to_owned(), rootless: true, ..About::default() };
     let spec = wanted(Ghosts::Fuse, &about).spec();
     assert_eq!(spec.security, ["seccomp=PROFILE", "unmask=ALL"]);
-    assert_eq!(spec.tmpfs.values().collect::<Vec<_>>(), ["ro,mode=0555,notmpcopyup"]);
+    assert_eq!(spec.tmpfs.values().collect::<Vec<_>>(), ["ro,mode=0555,notmpcopyup"; 3]);
     assert_eq!(spec.user_namespace.as_deref(), Some("keep-id:uid=1000,gid=1000"));
 }
 

@@ -51,7 +51,9 @@ pub(crate) fn find(home: &Path, name: &str, uid: Uid, gid: Gid) -> Result<(Mount
     let opened = folder::open_below(&parent, Path::new(name)).map_err(failed)?;
     drop(rights);
     let facts = folder::facts(&opened).map_err(failed)?;
-    if facts.uid != uid.as_raw() {
+    // What root mounted there cannot be changed by anybody else either.
+    let roots = facts.uid == 0 && mount::is_mount_root(&opened).map_err(failed)?;
+    if facts.uid != uid.as_raw() && !roots {
         return Err(failed(io::Error::other("it belongs to another user")));
     }
     Ok((MountPoint { path: home.join(name), facts }, opened))

@@ -167,9 +167,8 @@ fn compare(
             Err(format!("file '{}' leads through a symbolic link", target.display()))
         }
         Err(cause) => match cause.kind() {
-            io::ErrorKind::FileTooLarge => Ok(Change::Updated),
             // Not readable by its owner: replacing it needs no right to the file itself.
-            io::ErrorKind::PermissionDenied => Ok(Change::Updated),
+            io::ErrorKind::FileTooLarge | io::ErrorKind::PermissionDenied => Ok(Change::Updated),
             io::ErrorKind::NotADirectory => {
                 Err(format!("file '{}' would lie in a file", target.display()))
             }

@@ -59,13 +59,6 @@ impl OpenVault {
         (is_mount && same).then(|| Self { root, shown: shown.to_owned() })
     }
 
-    /// Takes a folder for a vault.
-    #[cfg(test)]
-    pub(crate) fn pretend(folder: &Path) -> Self {
-        let root = mount::open_mounted(folder).expect("a folder");
-        Self { root, shown: folder.to_owned() }
-    }
-
     /// Returns the vault's root.
     pub(super) fn root(&self) -> &OwnedFd {
         &self.root
