@@ -14,7 +14,6 @@ mod doctor;
 mod error;
 mod ghost;
 mod image;
-#[allow(dead_code, reason = "the sources that stand behind the trait come next")]
 mod infisical;
 mod machine;
 mod project;

@@ -8,6 +8,7 @@ pub(crate) mod container;
 pub(crate) mod generate;
 pub(crate) mod ghost;
 pub(crate) mod image;
+pub(crate) mod login;
 pub(crate) mod project;
 pub(crate) mod vault;
 
@@ -54,6 +55,8 @@ pub(crate) enum Command {
     Unlock(ghost::UnlockArgs),
     Lock(ghost::LockArgs),
     Run(ghost::RunArgs),
+    Login(login::LoginArgs),
+    Logout(login::LogoutArgs),
     Init(project::InitArgs),
     Up(container::UpArgs),
     #[command(visible_alias = "ssh")]

@@ -136,7 +136,8 @@ fn is_optional(secrets: &Secrets, row: &Row) -> bool {
     secrets.all().iter().any(|mapping| mapping.optional && mapping.name == row.name)
 }
 
-fn settings(secrets: &Secrets, ghost: &GhostVault) -> Settings {
+/// Returns what secrets.yml says about the source.
+pub(super) fn settings(secrets: &Secrets, ghost: &GhostVault) -> Settings {
     let origin = secrets.origin();
     Settings {
         source: origin.source,
@@ -148,11 +149,10 @@ fn settings(secrets: &Secrets, ghost: &GhostVault) -> Settings {
     }
 }
 
-fn folders(vault: &OpenVault) -> Folders {
-    Folders {
-        infisical: vault.path(Path::new(".infisical-vault")),
-        keyring: vault.path(Path::new(".infisical-keyring")),
-    }
+/// Returns the bridge's folders.
+pub(super) fn folders(vault: &OpenVault) -> Folders {
+    let root = vault.path(Path::new(""));
+    Folders::of(root.parent().unwrap_or(&root))
 }
 
 #[derive(Serialize)]

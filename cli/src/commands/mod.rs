@@ -10,6 +10,9 @@ mod init;
 mod internal_ghost;
 mod internal_session;
 mod lock;
+mod login;
+mod login_inside;
+mod logout;
 mod logs;
 mod pull;
 mod reinit;
@@ -56,6 +59,8 @@ pub(crate) fn run(app: &App, command: Command) -> Result<u8> {
         Command::InternalSession(args) => internal_session::run(app, &args),
         Command::Generate(args) => generate::run(app, &args.what),
         Command::InternalGhost => internal_ghost::run(app),
+        Command::Login(args) => login::run(app, &args),
+        Command::Logout(args) => logout::run(app, &args),
         Command::Init(args) => init::run(app, &args),
         Command::Env(args) => env::run(app, &args),
         Command::Reinit(args) => reinit::run(app, &args),

@@ -25,6 +25,7 @@ use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use vault_core::crypto::secret::Passphrase;
 use vault_core::format::magic::ImageFormat;
 use zeroize::Zeroizing;
 
@@ -89,6 +90,11 @@ pub(crate) fn open(app: &App, args: &OpenArgs, what: &What) -> Result<u8> {
     if let Some(status) = route::to_container(app, args.place.here)? {
         return Ok(status);
     }
+    open_with(app, args, what, Given::default())
+}
+
+/// The same on this machine, with a credential that may have been read already.
+pub(crate) fn open_with(app: &App, args: &OpenArgs, what: &What, secret: Given) -> Result<u8> {
     // A credential from a file or a pipe passes through this process, which stays outside.
     process::set_not_dumpable()
         .map_err(|cause| Error::environment("cannot protect this process").caused_by(cause))?;
@@ -105,8 +111,7 @@ pub(crate) fn open(app: &App, args: &OpenArgs, what: &What) -> Result<u8> {
     if config.ghost_home() == GhostHome::Private {
         session.private_home = Some(caller.home.join("secrets/.home").into());
     }
-    let mut pull =
-        Pull { app, args, caller, project, config, environment, session, secret: Given::default() };
+    let mut pull = Pull { app, args, caller, project, config, environment, session, secret };
     // Another pull may be quicker, or its ghost may end between two looks at it.
     for _ in 1..ROUNDS {
         match pull.join_or_make() {
@@ -257,12 +262,17 @@ fn kind(args: &OpenArgs) -> CredentialKind {
 
 /// The credential that was given, read once: a pipe has it only once.
 #[derive(Default)]
-struct Given(Option<open::Secret>);
+pub(crate) struct Given(Option<open::Secret>);
 
 impl Given {
+    /// Takes a credential that was read by somebody else.
+    pub(crate) fn of(secret: &Passphrase) -> Self {
+        Self(Some(Some(Zeroizing::new(secret.expose().to_vec()))))
+    }
+
     /// Reads the credential unless it is to be typed: then the ghost asks, when it knows that the
     /// answer will be of use.
-    fn read(&mut self, app: &App, args: &OpenArgs) -> Result<open::Secret> {
+    pub(crate) fn read(&mut self, app: &App, args: &OpenArgs) -> Result<open::Secret> {
         if let Some(secret) = &self.0 {
             return Ok(secret.clone());
         }

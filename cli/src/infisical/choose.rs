@@ -38,6 +38,30 @@ pub(crate) fn choose(settings: &Settings, folders: &Folders) -> Result<Box<dyn S
     Ok(Box::new(Native::stored(client(address, settings)?, store)?))
 }
 
+/// Returns the `infisical` program, to log a user in.
+pub(crate) fn program(settings: &Settings, folders: &Folders) -> Result<Program> {
+    let store = Store::new(&folders.infisical);
+    let user = folders.kept().session(settings.allow_http).ok().flatten();
+    Ok(Program::new(address(settings, &store, user.as_ref())?, settings, folders)?)
+}
+
+/// Forgets the session that the `infisical` program left, if it is with this server; returns whose
+/// it was. A user's session cannot be ended on the server without the program.
+pub(crate) fn forget_user(
+    settings: &Settings,
+    folders: &Folders,
+    at: &str,
+) -> Result<Option<String>> {
+    let kept = folders.kept();
+    let found = kept.session(settings.allow_http)?.filter(|user| user.address.as_str() == at);
+    if found.is_some() {
+        kept.forget().map_err(|cause| {
+            Error::environment("cannot remove the session from the keyring").caused_by(cause)
+        })?;
+    }
+    Ok(found.map(|user| user.email))
+}
+
 /// Returns our own client with what the vault has for its server: for logins.
 pub(crate) fn native(settings: &Settings, folders: &Folders) -> Result<Native> {
     allocation::wipe_what_is_freed();

@@ -17,6 +17,7 @@ use serde::Deserialize;
 use sha2::Sha256;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use thiserror::Error;
@@ -140,8 +141,7 @@ impl Kept {
         let Some(passphrase) = config.passphrase().map_err(|cause| unusable(&path, cause))? else {
             return Ok(None);
         };
-        let content = open(&sealed, passphrase.expose().as_bytes())
-            .map_err(|cause| unusable(&entry, cause.into()))?;
+        let content = open(&sealed, &passphrase).map_err(|cause| unusable(&entry, cause.into()))?;
         let credentials = unwrap(&content)
             .ok_or_else(|| unusable(&entry, "it holds no session of a user".into()))?;
         let expires = Claims::of(credentials.token.expose()).exp;
@@ -173,14 +173,13 @@ impl Config {
         }
     }
 
-    /// Returns the keyring's passphrase: the configuration's, else the environment's.
-    fn passphrase(&self) -> Result<Option<SecretValue>, Cause> {
+    /// Returns the keyring's passphrase, any bytes: the configuration's, else the environment's.
+    fn passphrase(&self) -> Result<Option<Zeroizing<Vec<u8>>>, Cause> {
         if let Some(text) = self.passphrase.as_ref().filter(|text| !text.expose().is_empty()) {
-            let bytes = Zeroizing::new(BASE64_STANDARD.decode(text.expose().trim())?);
-            let text = std::str::from_utf8(&bytes)?;
-            return Ok(Some(text.to_owned().into()));
+            return Ok(Some(Zeroizing::new(BASE64_STANDARD.decode(text.expose().trim())?)));
         }
-        Ok(std::env::var("INFISICAL_VAULT_FILE_PASSPHRASE").ok().map(SecretValue::from))
+        let variable = std::env::var_os("INFISICAL_VAULT_FILE_PASSPHRASE");
+        Ok(variable.map(|text| Zeroizing::new(text.into_vec())))
     }
 }
 
@@ -273,4 +272,129 @@ fn unwrap_key(
         .unwrap_key(wrapped, &mut *key)
         .map_err(|_| Sealed::Refused)?;
     Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::fs;
+
+    /// Sealed by another implementation, as the program does it; the token's end is in 2100.
+    const SEALED: &str = concat!(
+        "eyJhbGciOiAiUEJFUzItSFMyNTYrQTEyOEtXIiwgImVuYyI6ICJBMjU2R0NNIiwgImNyZWF0ZWQiOiAibm93Iiwg",
+        "InAyYyI6IDgxOTIsICJwMnMiOiAiQUFFQ0F3UUZCZ2NJQ1FvTCJ9.",
+        "rj_Tf4YTEFLW4xdjxWZ9lO-n08_Jw0jtseAATvpaVF2ONkty_XXzAw.AAECAwQFBgcICQoL.",
+        "ZXmKOaCIo3LhHbWxkbVaCeagx1GIGjIMVALL5nIEXJAtMPLe37N77hXQGqbt_nQa1Hk8rwb0j_pjtWBNT7eahZVS",
+        "mljp8XpDeS3gBo3IbYF344MrIxkaWbOU1PVWlcDHp50Rp80OokvmUXr7eDtlLo4qJuqQjEvMN6UPh8i8LUeNG26T",
+        "wJqYGTHPO8hahm7uFqjBZ1B34S__N7wYkbeHsrGtvknLo-4DhQ.qH4F8G_Eh81oxIZ4Wko3kw",
+    );
+    const PASSPHRASE: &[u8] = b"keyring passphrase";
+
+    #[test]
+    fn entry_that_another_implementation_sealed_opens() {
+        let content = open(SEALED.as_bytes(), PASSPHRASE).unwrap();
+        let credentials = unwrap(&content).unwrap();
+        assert_eq!(credentials.email, "dev@example.com");
+        assert_eq!(Claims::of(credentials.token.expose()).exp, Some(4_102_444_800));
+    }
+
+    #[test]
+    fn any_change_is_refused() {
+        assert_eq!(open(SEALED.as_bytes(), b"another").unwrap_err(), Sealed::Refused);
+        let parts: Vec<&str> = SEALED.split('.').collect();
+        for changed in 0..parts.len() {
+            let mut parts: Vec<String> = parts.iter().map(ToString::to_string).collect();
+            // Whatever the first character was, it becomes another of the alphabet.
+            let first = if parts[changed].starts_with('A') { "B" } else { "A" };
+            parts[changed].replace_range(0..1, first);
+            assert!(open(parts.join(".").as_bytes(), PASSPHRASE).is_err(), "part {changed}");
+        }
+        for cut in [0, 1, 100, SEALED.len() - 1] {
+            assert!(open(&SEALED.as_bytes()[..cut], PASSPHRASE).is_err(), "{cut}");
+        }
+    }
+
+    #[test]
+    fn hostile_headers_are_refused_before_anything_is_derived() {
+        let rest = SEALED.split_once('.').unwrap().1;
+        let with = |header: &str| {
+            let header = BASE64_URL_SAFE_NO_PAD.encode(header);
+            open(format!("{header}.{rest}").as_bytes(), PASSPHRASE).unwrap_err()
+        };
+        let header = |alg: &str, enc: &str, rounds: u64| {
+            format!(r#"{{"alg":"{alg}","enc":"{enc}","p2c":{rounds},"p2s":"AAEC"}}"#)
+        };
+        let (alg, enc) = ("PBES2-HS256+A128KW", "A256GCM");
+        assert_eq!(with(&header(alg, enc, 4_000_000_000)), Sealed::Rounds);
+        assert_eq!(with(&header(alg, enc, 0)), Sealed::Rounds);
+        assert_eq!(with(&header(alg, enc, 1 << 40)), Sealed::Form);
+        assert_eq!(with(&header("none", enc, 1)), Sealed::Algorithm);
+        assert_eq!(with(&header(alg, "A128CBC-HS256", 1)), Sealed::Algorithm);
+        assert_eq!(with("{"), Sealed::Form);
+    }
+
+    #[test]
+    fn entries_of_every_version_are_understood() {
+        let plain = r#"{"email":"a@b","privateKey":"","JTWToken":"t","RefreshToken":""}"#;
+        let text = serde_json::to_string(plain).unwrap();
+        let wrapped = format!(r#"{{"Key":"a@b","Data":"{}"}}"#, BASE64_STANDARD.encode(plain));
+        for entry in [plain, &text, &wrapped] {
+            assert_eq!(unwrap(entry.as_bytes()).unwrap().token.expose(), "t", "{entry}");
+        }
+        for entry in ["", "{}", "[]", "\"x\"", r#"{"Data":"%"}"#, r#"{"JTWToken":7}"#] {
+            assert!(unwrap(entry.as_bytes()).is_none(), "{entry}");
+        }
+    }
+
+    fn kept(config: &str) -> (tempfile::TempDir, Kept) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(CONFIG), config).unwrap();
+        fs::write(dir.path().join("dev@example.com"), SEALED).unwrap();
+        let kept = Kept { infisical: dir.path().into(), keyring: dir.path().into() };
+        (dir, kept)
+    }
+
+    #[test]
+    fn session_is_found_as_old_and_new_versions_name_it() {
+        let passphrase = BASE64_STANDARD.encode(PASSPHRASE);
+        let old = format!(
+            r#"{{"loggedInUserEmail":"dev@example.com","LoggedInUserDomain":"https://host/api",
+                "vaultBackendPassphrase":"{passphrase}"}}"#
+        );
+        let new = format!(
+            r#"{{"activeProfile":"dev@example.com","vaultBackendPassphrase":"{passphrase}",
+                "profiles":[{{"name":"x"}},{{"name":"dev@example.com","email":"dev@example.com",
+                "domain":"https://host/api"}}]}}"#
+        );
+        for config in [old, new] {
+            let (_dir, kept) = kept(&config);
+            let session = kept.session(false).unwrap().unwrap();
+            assert_eq!(session.email, "dev@example.com");
+            assert_eq!(session.address.as_str(), "https://host");
+            assert!(session.is_alive());
+            assert!(!format!("{session:?}").contains("eyJ"));
+            kept.forget().unwrap();
+            assert!(kept.session(false).unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn config_that_names_no_session_is_no_error_and_a_broken_one_is() {
+        for config in ["{}", r#"{"loggedInUserEmail":""}"#, r#"{"loggedInUserEmail":"nobody"}"#] {
+            assert!(kept(config).1.session(false).unwrap().is_none(), "{config}");
+        }
+        let wrong = r#"{"loggedInUserEmail":"dev@example.com","vaultBackendPassphrase":"eA=="}"#;
+        for config in ["{", "", wrong] {
+            assert!(kept(config).1.session(false).is_err(), "{config}");
+        }
+    }
+
+    #[test]
+    fn names_lead_nowhere_but_into_the_keyring() {
+        for name in ["..", ".", "../x", "/etc/passwd", "a/b", "a\0b"] {
+            let file = file_name(name);
+            assert!(!file.contains(['/', '\0']) && file != ".." && file != ".", "{file}");
+        }
+    }
 }

@@ -29,4 +29,6 @@ pub(crate) mod transport;
 pub(crate) mod wire;
 
 #[cfg(test)]
+mod program_tests;
+#[cfg(test)]
 mod tests;

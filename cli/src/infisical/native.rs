@@ -57,6 +57,11 @@ impl Native {
         Self { client, origin: Origin::User { email }, session: Some(session) }
     }
 
+    /// Returns the server.
+    pub(crate) fn at(&self) -> String {
+        self.client.at()
+    }
+
     /// Logs a machine identity in and keeps it.
     pub(crate) fn log_in(&mut self, id: String, secret: SecretValue) -> Result<(), SourceError> {
         let grant = self.client.log_in(&id, &secret)?;

@@ -22,9 +22,9 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use zeroize::Zeroizing;
 
 /// Variables that the program needs or that a person sets for it; none holds a token.
-const KEPT: [&str; 18] = [
-    "HOME",
+pub(super) const KEPT: [&str; 18] = [
     "PATH",
+    "TERM",
     "LANG",
     "LC_ALL",
     "TMPDIR",
@@ -50,6 +50,7 @@ const LONGEST_COMPLAINT: usize = 64 << 10;
 pub(crate) struct Program {
     path: PathBuf,
     address: Address,
+    home: PathBuf,
     kept: Kept,
     settings: Settings,
 }
@@ -72,8 +73,20 @@ impl Program {
             what: "the infisical program".into(),
             cause: "it is not in PATH".into(),
         })?;
-        let kept = Kept { infisical: folders.infisical.clone(), keyring: folders.keyring.clone() };
-        Ok(Self { path, address, kept, settings: settings.clone() })
+        let home = folders.home.clone();
+        Ok(Self { path, address, home, kept: folders.kept(), settings: settings.clone() })
+    }
+
+    /// Takes the program at a path, wherever it is.
+    #[cfg(test)]
+    pub(crate) fn at(
+        path: PathBuf,
+        address: Address,
+        settings: &Settings,
+        folders: &Folders,
+    ) -> Self {
+        let home = folders.home.clone();
+        Self { path, address, home, kept: folders.kept(), settings: settings.clone() }
     }
 
     /// Whether this machine has the program.
@@ -99,8 +112,44 @@ impl Program {
         Ok(session)
     }
 
-    fn command(&self, query: &Query, project: &str) -> Command {
+    /// Has the program log a user in on the terminal, into its file keyring.
+    pub(crate) fn log_in(&self) -> Result<(), SourceError> {
+        // In a container no other keyring survives, and the file lies in the vault.
+        for words in [&["vault", "set", "file"][..], &["login"]] {
+            let mut command = self.bare();
+            command.args(words);
+            if words == ["login"] {
+                command.arg(format!("--domain={}/api", self.address));
+            }
+            let status = command.status().map_err(|cause| self.unusable(cause.into()))?;
+            if !status.success() {
+                let words = words.join(" ");
+                return Err(self.unusable(format!("'infisical {words}' failed: {status}").into()));
+            }
+        }
+        Ok(())
+    }
+
+    fn unusable(&self, cause: Cause) -> SourceError {
+        SourceError::Unusable { what: format!("'{}'", self.path.display()), cause }
+    }
+
+    /// Prepares the program in an environment that holds no token. A working folder of the
+    /// project's could name another project or server.
+    fn bare(&self) -> Command {
         let mut command = Command::new(&self.path);
+        command.current_dir("/").env_clear().env("HOME", &self.home);
+        for name in KEPT {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command.env("INFISICAL_DISABLE_UPDATE_CHECK", "true");
+        command
+    }
+
+    pub(super) fn command(&self, query: &Query, project: &str) -> Command {
+        let mut command = self.bare();
         command
             .args(["export", "--format=json", "--silent"])
             .arg(format!("--projectId={project}"))
@@ -112,14 +161,6 @@ impl Program {
         if !query.tags.is_empty() {
             command.arg(format!("--tags={}", query.tags.join(",")));
         }
-        // A working folder of the project's could name another project or server.
-        command.current_dir("/").env_clear();
-        for name in KEPT {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
-            }
-        }
-        command.env("INFISICAL_DISABLE_UPDATE_CHECK", "true");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         process::without_terminal(&mut command);
         command
@@ -127,10 +168,7 @@ impl Program {
 
     /// Runs the program to its end or the time limit.
     fn run(&self, command: &mut Command) -> Result<Printout, SourceError> {
-        let failed = |cause: std::io::Error| SourceError::Unusable {
-            what: format!("'{}'", self.path.display()),
-            cause: cause.into(),
-        };
+        let failed = |cause: std::io::Error| self.unusable(cause.into());
         let deadline = Instant::now() + self.settings.limits.patience;
         let mut child = command.spawn().map_err(failed)?;
         let limit = self.settings.limits.answer;

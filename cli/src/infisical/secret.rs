@@ -25,6 +25,20 @@ impl SecretValue {
     }
 }
 
+impl SecretValue {
+    /// Writes the text itself where there is one: `serialize_with`.
+    #[allow(clippy::ref_option, reason = "what serde calls it with")]
+    pub(crate) fn expose_some_to<S: Serializer>(
+        some: &Option<Self>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match some {
+            Some(secret) => secret.expose_to(serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+}
+
 impl From<String> for SecretValue {
     /// Takes the text over without a copy.
     fn from(text: String) -> Self {

@@ -2,8 +2,9 @@
 
 use super::keyring::Kept;
 use super::transport::Limits;
+use crate::bridge::Bridge;
 use serde::Deserialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What a configuration says about the source.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +34,8 @@ pub(crate) enum SourceKind {
 /// The bridge's folders, below the vault's mount point.
 #[derive(Clone, Debug)]
 pub(crate) struct Folders {
+    /// The home folder over which the bridge lies, where the `infisical` program looks for it.
+    pub(crate) home: PathBuf,
     /// `.infisical-vault`.
     pub(crate) infisical: PathBuf,
     /// `.infisical-keyring`.
@@ -40,6 +43,18 @@ pub(crate) struct Folders {
 }
 
 impl Folders {
+    /// Names the folders in a ghost.
+    pub(crate) fn of(home: &Path) -> Self {
+        // A private home folder lies in the vault and leads to it; the bridge is over the real one.
+        let vault = home.join("secrets");
+        let vault = vault.canonicalize().unwrap_or(vault);
+        Self {
+            home: vault.parent().unwrap_or(home).to_owned(),
+            infisical: vault.join(Bridge::Session.in_vault()),
+            keyring: vault.join(Bridge::Keyring.in_vault()),
+        }
+    }
+
     /// Returns what the `infisical` program keeps there.
     pub(crate) fn kept(&self) -> Kept {
         Kept { infisical: self.infisical.clone(), keyring: self.keyring.clone() }

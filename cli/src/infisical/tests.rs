@@ -15,20 +15,20 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// A vault's bridge folders and a server.
-struct Scene {
-    server: Server,
-    top: TempDir,
-    settings: Settings,
+pub(super) struct Scene {
+    pub(super) server: Server,
+    pub(super) top: TempDir,
+    pub(super) settings: Settings,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with(Server::start())
     }
 
     fn with(server: Server) -> Self {
         let top = tempfile::tempdir().unwrap();
-        for name in ["infisical", "keyring"] {
+        for name in [".infisical", "infisical-keyring"] {
             fs::create_dir(top.path().join(name)).unwrap();
         }
         let limits = Limits { pause: Duration::from_millis(1), ..Limits::default() };
@@ -41,10 +41,11 @@ impl Scene {
         Self { server, top, settings }
     }
 
-    fn folders(&self) -> Folders {
+    pub(super) fn folders(&self) -> Folders {
         Folders {
-            infisical: self.top.path().join("infisical"),
-            keyring: self.top.path().join("keyring"),
+            home: self.top.path().to_owned(),
+            infisical: self.top.path().join(".infisical"),
+            keyring: self.top.path().join("infisical-keyring"),
         }
     }
 
@@ -59,12 +60,12 @@ impl Scene {
         native
     }
 
-    fn logins(&self) -> usize {
+    pub(super) fn logins(&self) -> usize {
         self.server.count("/api/v1/auth/universal-auth/login")
     }
 }
 
-fn query(path: &str) -> Query {
+pub(super) fn query(path: &str) -> Query {
     Query {
         project: ProjectRef::Id(PROJECT_ID.into()),
         environment: "dev".into(),
@@ -76,7 +77,7 @@ fn query(path: &str) -> Query {
     }
 }
 
-fn rows(secrets: &[Secret]) -> Vec<(&str, &str, &str)> {
+pub(super) fn rows(secrets: &[Secret]) -> Vec<(&str, &str, &str)> {
     secrets.iter().map(|s| (s.path.as_str(), s.name.as_str(), s.value.expose())).collect()
 }
 
@@ -189,9 +190,10 @@ fn session_survives_in_the_vault_and_nobody_logs_in_again() {
 #[test]
 fn token_is_renewed_before_it_ends_and_the_renewed_one_kept() {
     let scene = Scene::new();
-    scene.server.world().token_life = (30, 0);
+    scene.server.world().token_life = (200, 0);
     let mut native = scene.logged_in();
-    native.age(29);
+    // Far enough from the end for a machine that is slow today.
+    native.age(145);
     native.list(&query("/")).unwrap();
     assert_eq!(scene.server.count("/api/v1/auth/token/renew"), 1);
     assert_eq!(scene.logins(), 1);

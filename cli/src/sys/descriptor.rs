@@ -1,7 +1,7 @@
 //! Taking over file descriptors that were opened for us before we started.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 
 /// Takes ownership of a copy of descriptor `fd`, which the starter of this program passed by
 /// number. A number that names no open descriptor is `EBADF`.
@@ -13,4 +13,9 @@ pub(crate) fn inherit(fd: RawFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: the call above just made `copy`, and nobody else knows the number.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Makes an open file the standard input of this process and of what it starts.
+pub(crate) fn replace_standard_input(file: impl AsFd) -> io::Result<()> {
+    Ok(rustix::stdio::dup2_stdin(file)?)
 }

@@ -12,6 +12,7 @@ use std::io::{self, IsTerminal, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use vault_core::crypto::secret::Passphrase;
+use zeroize::Zeroizing;
 
 /// The longest key file; more is a sign of the wrong file.
 const LONGEST_KEY_FILE: usize = 1 << 20;
@@ -95,6 +96,46 @@ pub(crate) fn key_file(ui: &Ui, path: &Path) -> Result<Passphrase> {
         return Err(Error::user(format!("the key file '{}' is empty", path.display())));
     }
     Ok(content.into_passphrase())
+}
+
+/// Reads a credential that is no passphrase: a client id, a client secret, a token.
+pub(crate) fn credential(
+    ui: &Ui,
+    what: &str,
+    from: &CredentialSource,
+) -> Result<Zeroizing<String>> {
+    let too_long = || Error::user(format!("the {what} is longer than {} bytes", prompt::LONGEST));
+    let mut buffer = match from {
+        CredentialSource::Typed(question) => prompt::secret_line(question)?,
+        CredentialSource::File(path) => {
+            read_to_end(open(ui, path, &format!("file of the {what}"))?, prompt::LONGEST, too_long)?
+        }
+        CredentialSource::Descriptor(fd) => {
+            let file = descriptor::inherit(*fd).map_err(|cause| {
+                Error::user(format!("cannot read file descriptor {fd}")).caused_by(cause)
+            })?;
+            read_to_end(File::from(file), prompt::LONGEST, too_long)?
+        }
+    };
+    buffer.strip_newline();
+    let text = std::str::from_utf8(buffer.bytes())
+        .map_err(|_| Error::user(format!("the {what} is not text")))?
+        .trim();
+    if text.is_empty() {
+        return Err(Error::user(format!("the {what} is empty")).hint("nothing was changed"));
+    }
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// Where such a credential comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CredentialSource {
+    /// Typed on the terminal, after this question.
+    Typed(&'static str),
+    /// The content of a file.
+    File(PathBuf),
+    /// What can be read from a descriptor that was open when we started.
+    Descriptor(i32),
 }
 
 fn from_file(ui: &Ui, path: &Path) -> Result<SecretBuffer> {

@@ -1,0 +1,122 @@
+//! The part of `tazpod login` that happens in the ghost: the login itself.
+
+use super::internal_session;
+use super::login::Handed;
+use crate::app::{App, GhostVault};
+use crate::args::login::{LoginArgs, Method, ServerArgs};
+use crate::dates;
+use crate::error::{Error, Result};
+use crate::infisical::choose;
+use crate::infisical::secret::SecretValue;
+use crate::infisical::settings::{Folders, Settings};
+use crate::infisical::source::{Identity, Source};
+use crate::ui::secret::{self, CredentialSource};
+use std::io::{self, IsTerminal};
+use std::time::UNIX_EPOCH;
+
+/// Logs in and says who is logged in where until when.
+pub(crate) fn run(app: &App, args: &LoginArgs, handed: Handed, ghost: &GhostVault) -> Result<u8> {
+    let settings = settings(app, &args.server, ghost)?;
+    let folders = internal_session::folders(&ghost.vault);
+    let method = match args.method {
+        Some(method) => method,
+        None => chosen(app, &handed)?,
+    };
+    let identity = match method {
+        Method::UniversalAuth => {
+            let mut native = choose::native(&settings, &folders)?;
+            let id = match handed.client_id {
+                Some(id) => id,
+                None => typed(app, "client id", "Client id: ")?.expose().to_owned(),
+            };
+            let secret = match handed.client_secret {
+                Some(secret) => secret,
+                None => typed(app, "client secret", "Client secret: ")?,
+            };
+            native.log_in(id, secret)?;
+            native.identity()?
+        }
+        Method::Token => {
+            let mut native = choose::native(&settings, &folders)?;
+            let token = match handed.token {
+                Some(token) => token,
+                None => typed(app, "token", "Token: ")?,
+            };
+            native.take_token(token)?;
+            native.identity()?
+        }
+        Method::User => by_program(&settings, &folders)?,
+    };
+    app.ui.print(&described(&identity))?;
+    Ok(0)
+}
+
+/// Decides from what was given; else the person does.
+fn chosen(app: &App, handed: &Handed) -> Result<Method> {
+    if handed.client_secret.is_some() || handed.client_id.is_some() {
+        return Ok(Method::UniversalAuth);
+    }
+    if handed.token.is_some() {
+        return Ok(Method::Token);
+    }
+    terminal()?;
+    let question = "Log in as\n  1  a machine identity, with client id and client secret\n  2  \
+                    whoever has a token that you paste\n  3  yourself, by the infisical program\n\
+                    [1] ";
+    match app.ui.ask(question)?.trim() {
+        "" | "1" => Ok(Method::UniversalAuth),
+        "2" => Ok(Method::Token),
+        "3" => Ok(Method::User),
+        _ => Err(Error::user("the answer is 1, 2 or 3").hint("nothing was changed")),
+    }
+}
+
+fn typed(app: &App, what: &str, question: &'static str) -> Result<SecretValue> {
+    terminal()?;
+    let text = secret::credential(&app.ui, what, &CredentialSource::Typed(question))?;
+    Ok(SecretValue::new(text))
+}
+
+/// Finds that there is a terminal to ask on.
+pub(super) fn terminal() -> Result<()> {
+    if io::stdin().is_terminal() {
+        return Ok(());
+    }
+    Err(Error::user("no terminal to ask for the login on")
+        .hint("give it with --client-id and --client-secret-file, or with --token-file"))
+}
+
+/// Has the `infisical` program log the user in, and looks at the session that it left.
+fn by_program(settings: &Settings, folders: &Folders) -> Result<Identity> {
+    terminal()?;
+    let mut program = choose::program(settings, folders)?;
+    program.log_in()?;
+    program.identity().map_err(|error| {
+        Error::from(error)
+            .hint("'infisical vault set file' selects the keyring that the vault keeps")
+    })
+}
+
+/// Says who is logged in where, until when.
+pub(super) fn described(identity: &Identity) -> String {
+    let Identity { who, how, at, until } = identity;
+    let seconds = until.and_then(|until| until.duration_since(UNIX_EPOCH).ok());
+    let until = seconds.and_then(|until| i64::try_from(until.as_secs()).ok()).map(dates::utc);
+    let lasting = match (until, *how) {
+        (_, "universal auth") => ", renewed as needed".to_owned(),
+        (Some(until), _) => format!(", until {until}"),
+        (None, _) => String::new(),
+    };
+    format!("Logged in to {at} as {who} ({how}){lasting}.")
+}
+
+/// Returns what the command line says about the server, and secrets.yml where it says nothing.
+pub(super) fn settings(app: &App, server: &ServerArgs, ghost: &GhostVault) -> Result<Settings> {
+    let written = internal_session::settings(&app.secrets(&ghost.project)?, ghost);
+    Ok(Settings {
+        url: server.url.clone().or(written.url),
+        ca_file: server.ca_file.clone().or(written.ca_file),
+        allow_http: server.allow_http || written.allow_http,
+        ..written
+    })
+}
