@@ -141,7 +141,7 @@ fn found(folder: &Path, canaries: &[&str]) -> Vec<PathBuf> {
             let content = fs::read(&path).unwrap();
             let holds =
                 |canary: &&str| content.windows(canary.len()).any(|part| part == canary.as_bytes());
-            if canaries.iter().any(|canary| holds(&canary)) {
+            if canaries.iter().any(holds) {
                 files.push(path);
             }
         }
