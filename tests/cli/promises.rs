@@ -81,11 +81,8 @@ fn every_command_of_the_readme_exists() {
             let words = words.split(' ').take_while(is_verb).collect::<Vec<_>>().join(" ");
             let parents = ["vault slot", "vault header", "vault"];
             group = parents.into_iter().find(|parent| words.starts_with(parent)).unwrap_or(group);
-            let full = if words.starts_with(group) {
-                words.to_owned()
-            } else {
-                format!("{group} {words}")
-            };
+            let full =
+                if words.starts_with(group) { words.clone() } else { format!("{group} {words}") };
             let said = folder.run(&format!("tazpod {full} --help"));
             assert!(!said.contains("error:") && said.contains("Usage: tazpod"), "{full}: {said}");
             tried += 1;
