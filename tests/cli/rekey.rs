@@ -50,11 +50,11 @@ fn make(path: &Path) {
     let creator = Creator { uid: 0, gid: 0, umask: 0 };
     let new = NewFile { kind: FileKind::Regular, permissions: 0o600, device: 0 };
     for folder in 0..20_u8 {
-        let name = [b'd', folder];
+        let name = [b'd', b'A' + folder];
         let at = volume.make_dir(InodeNo::ROOT, &name, 0o755, &creator).unwrap().inode;
         for file in 0..40_u8 {
             let len = [3, 900, 3000, 20_000][usize::from(file % 4)];
-            let inode = volume.create(at, &[b'f', file], &new, &creator).unwrap().inode;
+            let inode = volume.create(at, &[b'f', b'A' + file], &new, &creator).unwrap().inode;
             volume.write(inode, 0, &vec![folder | 1; len], WriteOrigin::Direct, false).unwrap();
         }
     }
