@@ -2,8 +2,8 @@
 //! salvaging have in common.
 //!
 //! The source is only read. The target is a volume like any other, so its counts, its allocation map
-//! and its keyed names are right by construction. [`copy`] can be interrupted and called again with the
-//! target it left: files that are there are passed over, the last one is continued. [`compare`] reads
+//! and its keyed names are right by construction. [`copy()`] can be interrupted and called again with the
+//! target it left: files that are there are passed over, the last one is continued. [`compare()`] reads
 //! both sides whole, so nothing that an earlier, interrupted copy left has to be trusted.
 //!
 //! With [`Care::Rescue`] damage does not end the copy. A file that lost some of its content, or whose
