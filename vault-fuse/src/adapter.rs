@@ -5,63 +5,39 @@
 //! asking. Requests without a method here (`access`, `poll`, `bmap`, file locks, `copy_file_range`) are answered ENOSYS by
 //! fuser, after which the kernel does by itself what they ask for. What is left to decide here is said beside the method concerned.
 
+use crate::agreed::Agreed;
+use crate::answers::{self, FOR_EVER};
 use crate::convert;
 use crate::lookups::Lookups;
-use crate::options::{AccessTimes, MAX_IO, Options};
+use crate::options::{AccessTimes, Options};
 use crate::service::Service;
 use fuser::{
-    BsdFileFlags, Errno, FileHandle, Filesystem, Generation, INodeNo, InitFlags, IoctlFlags,
-    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
-    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, Errno, FileHandle, Filesystem, Generation, INodeNo, IoctlFlags, KernelConfig,
+    LockOwner, Notifier, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 use vault_core::error::FsResult;
 use vault_core::fs::{Attr, Creator, FileKind, NewFile, SetAttr, Volume, WriteOrigin};
 use vault_core::ids::InodeNo;
 
-/// How long the kernel may trust names and attributes: for the life of any mount.
-const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-
 /// Inode numbers are never reused, so one generation is enough.
 const GENERATION: Generation = Generation(0);
-
-/// Requests of readahead and writeback that may wait at once.
-const MAX_BACKGROUND: u16 = 64;
-
-/// What is asked of the kernel, where it offers it.
-const WANTED: [InitFlags; 12] = [
-    InitFlags::FUSE_ASYNC_READ,
-    InitFlags::FUSE_ASYNC_DIO,
-    InitFlags::FUSE_BIG_WRITES,
-    InitFlags::FUSE_MAX_PAGES,
-    InitFlags::FUSE_PARALLEL_DIROPS,
-    InitFlags::FUSE_DO_READDIRPLUS,
-    InitFlags::FUSE_READDIRPLUS_AUTO,
-    InitFlags::FUSE_CACHE_SYMLINKS,
-    InitFlags::FUSE_EXPLICIT_INVAL_DATA,
-    // Without it every buffered write asks for `security.capability` first.
-    InitFlags::FUSE_HANDLE_KILLPRIV_V2,
-    InitFlags::FUSE_POSIX_ACL,
-    // A default ACL replaces the umask, and only the volume knows whether there is one.
-    InitFlags::FUSE_DONT_MASK,
-];
 
 /// Answers the kernel out of a volume.
 pub(crate) struct Adapter {
     service: Arc<Service>,
     lookups: Lookups,
     access_times: AccessTimes,
-    /// Whether the kernel collects writes.
-    write_back: bool,
-    /// Whether the kernel learns from ENOSYS that files, or folders, need no opening.
-    skips_open: bool,
-    skips_opendir: bool,
+    /// Tells the kernel what to drop; it exists once the session does.
+    notifier: Arc<OnceLock<Notifier>>,
+    agreed: Agreed,
 }
 
 impl Adapter {
@@ -70,50 +46,32 @@ impl Adapter {
             service,
             lookups: Lookups::new(),
             access_times: options.access_times,
-            write_back: options.write_back,
-            skips_open: false,
-            skips_opendir: false,
+            notifier: Arc::default(),
+            agreed: Agreed { write_back: options.write_back, ..Agreed::default() },
         }
+    }
+
+    /// Returns the place for what the session offers only when it owns the adapter.
+    pub(crate) fn notifier(&self) -> Arc<OnceLock<Notifier>> {
+        Arc::clone(&self.notifier)
     }
 
     /// Runs an operation that names an inode, and counts the reference that the answer gives the kernel.
-    fn entry(&self, reply: ReplyEntry, operation: impl FnOnce(&Volume) -> FsResult<Attr>) {
-        self.send_entry(reply, self.service.change(operation));
+    fn entry(
+        &self,
+        reply: ReplyEntry,
+        folder: INodeNo,
+        operation: impl FnOnce(&Volume) -> FsResult<Attr>,
+    ) {
+        self.send_entry(reply, folder, self.service.change(operation));
     }
 
-    fn send_entry(&self, reply: ReplyEntry, entry: Result<Attr, Errno>) {
+    fn send_entry(&self, reply: ReplyEntry, folder: INodeNo, entry: Result<Attr, Errno>) {
         match entry {
             Ok(attr) => {
-                self.lookups.acquire(attr.inode);
+                self.lookups.acquire(attr.inode, convert::inode(folder));
                 reply.entry(&FOR_EVER, &convert::attr(&attr), GENERATION);
             }
-            Err(error) => reply.error(error),
-        }
-    }
-
-    fn attr(reply: ReplyAttr, attr: Result<Attr, Errno>) {
-        match attr {
-            Ok(attr) => reply.attr(&FOR_EVER, &convert::attr(&attr)),
-            Err(error) => reply.error(error),
-        }
-    }
-
-    fn empty(reply: ReplyEmpty, done: Result<(), Errno>) {
-        match done {
-            Ok(()) => reply.ok(),
-            Err(error) => reply.error(error),
-        }
-    }
-
-    /// Answers with `value`, or its size if the caller only asks how much room it needs.
-    fn sized(reply: ReplyXattr, room: u32, value: Result<Vec<u8>, Errno>) {
-        match value {
-            Ok(value) => match (u32::try_from(value.len()), room) {
-                (Ok(size), 0) => reply.size(size),
-                (Ok(size), room) if size <= room => reply.data(&value),
-                (Ok(_), _) => reply.error(Errno::ERANGE),
-                (Err(_), _) => reply.error(Errno::E2BIG),
-            },
             Err(error) => reply.error(error),
         }
     }
@@ -122,6 +80,16 @@ impl Adapter {
         if self.access_times == AccessTimes::Relative {
             // An access time is not worth an error to the reader.
             let _ = self.service.read(|volume| volume.touch_accessed(inode));
+        }
+    }
+
+    /// Has the kernel list the folder of `inode` anew, which refreshes what it forgot because content was read.
+    fn refresh_folder(&self, inode: InodeNo) {
+        if let Some(folder) = self.lookups.outdates(inode)
+            && let Some(notifier) = self.notifier.get()
+        {
+            // Without it the kernel only asks more often.
+            let _ = notifier.inval_inode(INodeNo(folder.0), 0, 0);
         }
     }
 
@@ -140,20 +108,7 @@ fn creator(request: &Request, umask: u32) -> Creator {
 
 impl Filesystem for Adapter {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        let offered = config.capabilities();
-        for flag in WANTED.into_iter().filter(|flag| offered.contains(*flag)) {
-            config.add_capabilities(flag).expect("offered");
-        }
-        self.write_back &= offered.contains(InitFlags::FUSE_WRITEBACK_CACHE);
-        if self.write_back {
-            config.add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE).expect("offered");
-        }
-        self.skips_open = offered.contains(InitFlags::FUSE_NO_OPEN_SUPPORT);
-        self.skips_opendir = offered.contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
-        // Each setter answers with the nearest value that it can take; the kernel's own limit is then as good.
-        let _ = config.set_max_write(MAX_IO);
-        let _ = config.set_max_readahead(MAX_IO).map_err(|limit| config.set_max_readahead(limit));
-        let _ = config.set_max_background(MAX_BACKGROUND);
+        self.agreed = Agreed::with(config, self.agreed.write_back);
         Ok(())
     }
 
@@ -162,7 +117,7 @@ impl Filesystem for Adapter {
             self.service.read(|volume| volume.lookup(convert::inode(parent), name.as_bytes()));
         match found {
             Err(Errno::ENOENT) => reply.entry(&FOR_EVER, &convert::no_entry(), GENERATION),
-            found => self.send_entry(reply, found),
+            found => self.send_entry(reply, parent, found),
         }
     }
 
@@ -177,7 +132,7 @@ impl Filesystem for Adapter {
         _handle: Option<FileHandle>,
         reply: ReplyAttr,
     ) {
-        Self::attr(reply, self.service.read(|volume| volume.attr(convert::inode(inode))));
+        answers::attr(reply, self.service.read(|volume| volume.attr(convert::inode(inode))));
     }
 
     /// Changes attributes.
@@ -217,7 +172,7 @@ impl Filesystem for Adapter {
             changed: changed.map(|time| convert::set_time(TimeOrNow::SpecificTime(time))),
             clear_privileges: owner || !sets_value || (size.is_some() && request.uid() != 0),
         };
-        Self::attr(
+        answers::attr(
             reply,
             self.service.change(|volume| volume.set_attr(convert::inode(inode), &change)),
         );
@@ -246,7 +201,7 @@ impl Filesystem for Adapter {
         };
         let file = NewFile { kind, permissions: convert::permissions(mode), device };
         let creator = creator(request, umask);
-        self.entry(reply, |volume| {
+        self.entry(reply, parent, |volume| {
             volume.create(convert::inode(parent), name.as_bytes(), &file, &creator)
         });
     }
@@ -262,7 +217,7 @@ impl Filesystem for Adapter {
     ) {
         let creator = creator(request, umask);
         let permissions = convert::permissions(mode);
-        self.entry(reply, |volume| {
+        self.entry(reply, parent, |volume| {
             volume.make_dir(convert::inode(parent), name.as_bytes(), permissions, &creator)
         });
     }
@@ -277,7 +232,7 @@ impl Filesystem for Adapter {
     ) {
         let creator = creator(request, 0);
         let target = target.as_os_str().as_bytes();
-        self.entry(reply, |volume| {
+        self.entry(reply, parent, |volume| {
             volume.make_symlink(convert::inode(parent), name.as_bytes(), target, &creator)
         });
     }
@@ -290,20 +245,20 @@ impl Filesystem for Adapter {
         name: &OsStr,
         reply: ReplyEntry,
     ) {
-        self.entry(reply, |volume| {
+        self.entry(reply, parent, |volume| {
             volume.link(convert::inode(inode), convert::inode(parent), name.as_bytes())
         });
     }
 
     fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        Self::empty(
+        answers::empty(
             reply,
             self.service.change(|volume| volume.unlink(convert::inode(parent), name.as_bytes())),
         );
     }
 
     fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        Self::empty(
+        answers::empty(
             reply,
             self.service
                 .change(|volume| volume.remove_dir(convert::inode(parent), name.as_bytes())),
@@ -324,7 +279,7 @@ impl Filesystem for Adapter {
             return reply.error(Errno::EINVAL);
         };
         let (from, to) = (convert::inode(parent), convert::inode(new_parent));
-        Self::empty(
+        answers::empty(
             reply,
             self.service.change(|volume| {
                 volume.rename(from, name.as_bytes(), to, new_name.as_bytes(), mode)
@@ -335,7 +290,7 @@ impl Filesystem for Adapter {
     /// Tells the kernel that opening needs no request; it keeps its cache by itself then. An inode that is open stays
     /// looked up, which is all that an unlinked file needs to live on, and `O_TRUNC` comes as a request to set the size.
     fn open(&self, _request: &Request, _inode: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        if self.skips_open {
+        if self.agreed.skips_open {
             return reply.error(Errno::ENOSYS);
         }
         reply.opened(FileHandle(0), fuser::FopenFlags::FOPEN_KEEP_CACHE);
@@ -372,6 +327,7 @@ impl Filesystem for Adapter {
             Ok(data) => {
                 reply.data(&data);
                 self.touch(inode);
+                self.refresh_folder(inode);
             }
             Err(error) => reply.error(error),
         }
@@ -391,7 +347,7 @@ impl Filesystem for Adapter {
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let cached = self.write_back && write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let cached = self.agreed.write_back && write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         let origin = if cached { WriteOrigin::Writeback } else { WriteOrigin::Direct };
         let clear = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let written = self
@@ -424,12 +380,12 @@ impl Filesystem for Adapter {
         _data_only: bool,
         reply: ReplyEmpty,
     ) {
-        Self::empty(reply, self.service.read(Volume::sync));
+        answers::empty(reply, self.service.read(Volume::sync));
     }
 
     /// As [`Self::open`], for folders; the kernel then keeps their listings too.
     fn opendir(&self, _request: &Request, _inode: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        if self.skips_opendir {
+        if self.agreed.skips_opendir {
             return reply.error(Errno::ENOSYS);
         }
         let keep = fuser::FopenFlags::FOPEN_KEEP_CACHE | fuser::FopenFlags::FOPEN_CACHE_DIR;
@@ -452,6 +408,8 @@ impl Filesystem for Adapter {
                 !reply.add(inode, entry.cookie, kind, OsStr::from_bytes(&entry.name))
             })
         });
+        // Before the answer: a read that follows it must find this noted.
+        self.lookups.listed(folder);
         match listed {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(error),
@@ -477,11 +435,13 @@ impl Filesystem for Adapter {
                 let full = reply.add(inode, entry.cookie, name, &FOR_EVER, &attr, GENERATION);
                 // The kernel takes no reference from "." and "..".
                 if !full && entry.name != b"." && entry.name != b".." {
-                    self.lookups.acquire(entry.inode);
+                    self.lookups.acquire(entry.inode, folder);
                 }
                 !full
             })
         });
+        // Before the answer: a read that follows it must find this noted.
+        self.lookups.listed(folder);
         match listed {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(error),
@@ -499,7 +459,7 @@ impl Filesystem for Adapter {
         _data_only: bool,
         reply: ReplyEmpty,
     ) {
-        Self::empty(reply, self.service.read(Volume::sync));
+        answers::empty(reply, self.service.read(Volume::sync));
     }
 
     fn statfs(&self, _request: &Request, _inode: INodeNo, reply: ReplyStatfs) {
@@ -532,7 +492,7 @@ impl Filesystem for Adapter {
         let Some(mode) = convert::xattr_mode(flags) else {
             return reply.error(Errno::EINVAL);
         };
-        Self::empty(
+        answers::empty(
             reply,
             self.service.change(|volume| {
                 volume.set_xattr(convert::inode(inode), name.as_bytes(), value, mode)
@@ -550,7 +510,7 @@ impl Filesystem for Adapter {
     ) {
         let value =
             self.service.read(|volume| volume.xattr(convert::inode(inode), name.as_bytes()));
-        Self::sized(reply, size, value);
+        answers::sized(reply, size, value);
     }
 
     /// Lists attribute names, each ended by a zero byte; those of root are listed to root only, as elsewhere.
@@ -561,11 +521,11 @@ impl Filesystem for Adapter {
                 let shown = names.iter().filter(|name| all || !name.starts_with(b"trusted."));
                 shown.flat_map(|name| name.iter().copied().chain([0])).collect()
             });
-        Self::sized(reply, size, list);
+        answers::sized(reply, size, list);
     }
 
     fn removexattr(&self, _request: &Request, inode: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        Self::empty(
+        answers::empty(
             reply,
             self.service
                 .change(|volume| volume.remove_xattr(convert::inode(inode), name.as_bytes())),
@@ -599,7 +559,7 @@ impl Filesystem for Adapter {
         let Some(what) = convert::fallocate(mode) else {
             return reply.error(Errno::EOPNOTSUPP);
         };
-        Self::empty(
+        answers::empty(
             reply,
             self.service
                 .change(|volume| volume.fallocate(convert::inode(inode), offset, length, what)),

@@ -1,7 +1,7 @@
 //! Serves a TazPod vault to the kernel through FUSE.
 //!
 //! The kernel turns what programs do below a mount point into requests on `/dev/fuse`. This crate answers them from a
-//! [`Volume`](vault_core::fs::Volume): `adapter` unpacks each request, calls the volume and packs the answer;
+//! [`Volume`](vault_core::fs::Volume): `adapter` unpacks each request, calls the volume and packs the answer (`answers`);
 //! `session` mounts, keeps the vault committed while it is served, and ends with a last commit. What a program sees,
 //! and where that differs from ext4, is written in `SEMANTICS.md`.
 //!
@@ -13,6 +13,8 @@
 #![forbid(unsafe_code)]
 
 mod adapter;
+mod agreed;
+mod answers;
 mod convert;
 mod errno;
 mod lookups;

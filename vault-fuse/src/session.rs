@@ -95,12 +95,15 @@ impl Session {
     fn begin(volume: Arc<Volume>, fd: OwnedFd, options: &Options) -> Result<Session, SessionError> {
         let service = Arc::new(Service::new(volume));
         let adapter = Adapter::new(Arc::clone(&service), options);
+        let notifier = adapter.notifier();
         let mut config = Config::default();
         config.n_threads = Some(options.threads.max(1));
         // Under writeback the kernel sends times as root, so a session for the owner alone would refuse them.
         config.acl = SessionACL::All;
         let inner = fuser::Session::from_fd(adapter, fd, SessionACL::All, config)
             .map_err(SessionError::Handshake)?;
+        // It is set here alone.
+        let _ = notifier.set(inner.notifier());
         Ok(Session { inner, service, mounted: None })
     }
 

@@ -196,7 +196,25 @@ fn a_volume_changed_before_the_mount_shows_it() {
     assert_eq!((meta.uid(), meta.gid(), meta.mode()), (5, 6, 0o100_640));
 }
 
-/// The connection is cut: whatever still asks the vault fails from there on, as what was never read does.
+/// Runs a script in the vault and cuts the connection when it says "ready": from there on whatever asks the vault fails.
+fn run_and_cut(vault: &mut Vault, script: &str) {
+    let mut runner = std::process::Command::new("python3")
+        .args(["-c", script])
+        .current_dir(vault.root())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("python3 is installed");
+    let mut said = [0; 6];
+    runner.stdout.take().expect("piped").read_exact(&mut said).expect("it is ready");
+    umount2(&vault.root(), MntFlags::MNT_FORCE | MntFlags::MNT_DETACH).expect("cut");
+    runner.stdin.take().expect("piped").write_all(b"\n").expect("it listens");
+    assert!(runner.wait().expect("a child").success());
+    let _ = vault.wait();
+}
+
+/// What was walked and read is still there after the cut, and what was never read is not. The second walk asks for the
+/// listings again, which the first reads outdated, and the third for the folders, whose access times that moved.
 #[test]
 fn what_is_known_is_not_asked_for_again() {
     let mut vault = Vault::new();
@@ -216,23 +234,33 @@ for folder in 'abc':
     os.mkdir(folder)
     for n in range(20): open('%s/%d' % (folder, n), 'wb').write(os.urandom(300 * n))
 open('unknown', 'wb').write(b'x' * 100)
-known = walk(walk(None))
+known = walk(walk(walk(None)))
 print('ready', flush=True); sys.stdin.readline()
 walk(known)
 try: open('unknown', 'rb').read()
 except OSError: pass
 else: raise AssertionError('the connection was not cut')";
-    let mut walker = std::process::Command::new("python3")
-        .args(["-c", walk])
-        .current_dir(vault.root())
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .expect("python3 is installed");
-    let mut said = [0; 6];
-    walker.stdout.take().expect("piped").read_exact(&mut said).expect("it is ready");
-    umount2(&vault.root(), MntFlags::MNT_FORCE | MntFlags::MNT_DETACH).expect("cut");
-    walker.stdin.take().expect("piped").write_all(b"\n").expect("it listens");
-    assert!(walker.wait().expect("a child").success());
-    let _ = vault.wait();
+    run_and_cut(&mut vault, walk);
+}
+
+/// Reading content makes the kernel forget attributes, for the access time may have moved. A listing of the folder brings
+/// them back in one go, although the kernel had kept an older one.
+#[test]
+fn a_listing_brings_back_what_reading_made_the_kernel_forget() {
+    let mut vault = Vault::new();
+    shell(&vault.root(), "for n in $(seq 60); do head -c $((n * 300)) /dev/urandom > $n; done");
+    vault.remount();
+    let script = "import os, sys
+names = os.listdir('.')
+content = {name: open(name, 'rb').read() for name in names}
+os.listdir('.')
+print('ready', flush=True); sys.stdin.readline()
+assert len(content) == 60
+for name in content:
+    assert os.lstat(name).st_size == len(content[name])
+    assert open(name, 'rb').read() == content[name]
+try: os.statvfs('.')
+except OSError: pass
+else: raise AssertionError('the connection was not cut')";
+    run_and_cut(&mut vault, script);
 }
