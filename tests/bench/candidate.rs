@@ -235,6 +235,12 @@ impl TazPod {
         Ok(command)
     }
 
+    /// Gives the vault's keyslot another cost; the usual one without options.
+    pub(crate) fn retune(&self, options: &[&str]) -> Outcome<()> {
+        let mut command = self.command(&["vault", "kdf", "--passphrase-file"])?;
+        checked(command.arg(self.home.with_file_name("passphrase")).args(options))
+    }
+
     pub(crate) fn pull(&self) -> Outcome<Command> {
         let mut command = self.command(&["pull", "--backend", "fuse", "--passphrase-file"])?;
         command.arg(self.home.with_file_name("passphrase")).arg("--");

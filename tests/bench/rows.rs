@@ -53,7 +53,8 @@ pub(crate) const ROWS: &[Row] = &[
         "create, write 100 bytes, fsync (each)",
         remove_synced,
         create_synced,
-    ),
+    )
+    .synced(),
     Row::warm("rename-over", "write, fsync, rename over (each)", remove_synced, rename_over)
         .synced(),
 ];
