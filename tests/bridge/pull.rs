@@ -71,9 +71,75 @@ fn five_hundred_secrets_in_three_folders_are_three_requests() {
     }
     sourced.map(&map);
     let before = sourced.lists();
+    // What a person waits for once the server has answered: first with everything new, then with
+    // nothing changed. The program's end is seen by the shell that started it.
+    let line = format!("{} pull >/dev/null; date +%s%N", program().display());
+    let run = || {
+        let command = sourced.project.verb("unlock", &["--", "sh", "-c", &line]).spawn().unwrap();
+        let output = finish(command);
+        let end: u128 = said(&output.stdout).trim().parse().unwrap();
+        let answered = sourced.server.answered().unwrap().duration_since(std::time::UNIX_EPOCH);
+        let micros = end.saturating_sub(answered.unwrap().as_nanos()) / 1000;
+        format!("{}.{} ms", micros / 1000, micros / 100 % 10)
+    };
+    let (first, again) = (run(), run());
+    assert_eq!(sourced.lists() - before, 6, "three for each pull");
+    measured(&format!(
+        "500 secrets, from the last answer to the end of pull: {first} all new, {again} none changed"
+    ));
     let text = sourced.good("cd ~/secrets/s; ls | wc -l; cat 7 499");
     assert_eq!(text, "500\nvalue 7value 499");
-    assert_eq!(sourced.lists() - before, 3);
+    assert_eq!(sourced.lists() - before, 9);
+}
+
+/// Says a number where `tests/run` looks for it; what a test prints is not shown otherwise.
+fn measured(what: &str) {
+    let _ =
+        std::io::Write::write_all(&mut std::io::stdout(), format!("measured: {what}\n").as_bytes());
+}
+
+#[test]
+fn imports_references_folders_and_tags_find_what_is_meant() {
+    let sourced = Sourced::new();
+    {
+        let mut world = sourced.server.world();
+        world.set("dev", "/apps", "PLAIN", "of apps");
+        world.set("dev", "/apps/web", "DEEP", "${PLAIN_WEB}-${dev.apps.PLAIN}");
+        world.set("dev", "/apps/web", "PLAIN_WEB", "web");
+        world.set("dev", "/apps/web", "PLAIN", "of web");
+        world.set("dev", "/apps/web", "TWICE", "1");
+        world.set("dev", "/apps/db", "TWICE", "2");
+        world.set("prod", "/one", "IMPORTED", "earlier");
+        world.set("prod", "/two", "IMPORTED", "later");
+        world.set("prod", "/two", "PLAIN", "not the folder's own");
+        world.import(("dev", "/apps"), ("prod", "/one"));
+        world.import(("dev", "/apps"), ("prod", "/two"));
+        let tagged = |tag: &str| Item {
+            value: format!("for {tag}"),
+            tags: vec![tag.into()],
+            ..Item::default()
+        };
+        world.put("dev", "/apps/web", "FOR_WEB", tagged("web"));
+        world.put("dev", "/apps/db", "FOR_DB", tagged("db"));
+    }
+    let all = "{name: PLAIN, file: plain, path: /apps, recursive: true}
+        {name: IMPORTED, file: imported, path: /apps, recursive: true}
+        {name: DEEP, file: deep, path: /apps, recursive: true}
+        {name: DEEP, file: raw, path: /apps/web, expand: false}
+        {name: FOR_WEB, file: web, path: /apps, recursive: true, tags: [web]}
+        {name: FOR_DB, file: db, path: /apps, recursive: true, tags: [web], optional: true}";
+    sourced.map(all);
+    let before = sourced.lists();
+    let text = sourced.good("cd ~/secrets; head -v plain imported deep raw web; test ! -e db");
+    let expected = "==> plain <==\nof apps\n==> imported <==\nlater\n==> deep <==\nweb-of apps\n\
+        ==> raw <==\n${PLAIN_WEB}-${dev.apps.PLAIN}\n==> web <==\nfor web";
+    assert_eq!(text, expected);
+    assert_eq!(sourced.lists() - before, 3, "one for each folder, tag and way of expanding");
+    sourced.map(&format!("{all}\n{{name: TWICE, file: twice, path: /apps, recursive: true}}"));
+    let output = sourced.run("true");
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+    let words = "'TWICE' is in '/apps/db' and in '/apps/web': say with 'path'";
+    assert!(said(&output.stderr).contains(words), "{output:?}");
 }
 
 #[test]

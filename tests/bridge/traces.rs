@@ -5,8 +5,10 @@ use crate::ghost::{Project, finish, kill};
 use crate::source::Sourced;
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A disk of its own, which can be searched block by block.
 struct Disk {
@@ -75,29 +77,75 @@ fn contains(text: &[u8], needle: &[u8]) -> bool {
     false
 }
 
-/// Files outside of the disk in which programs leave things: logs, temporary files, shared memory,
-/// core files, the state of services.
-fn places_that_hold(text: &str, skip: &Path) -> Vec<PathBuf> {
+/// Files of the whole machine, outside of the disk, that hold the text: all that were written since the
+/// start, wherever they lie. File systems of the kernel's own making and other people's vaults are passed over.
+fn places_that_hold(text: &str, skip: &Path, since: SystemTime) -> Vec<PathBuf> {
+    let since = since.duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let mut find = Command::new("timeout");
+    find.args(["300", "find", "/", "("]);
+    for kind in ["proc", "sysfs", "cgroup", "cgroup2", "tracefs", "fuse", "fuse.tazpod"] {
+        find.args(["-fstype", kind, "-o"]);
+    }
+    find.arg("-path").arg(skip).args([")", "-prune", "-o", "-type", "f"]);
+    find.args(["-newerct", &format!("@{since}"), "-size", "-131072k"]);
+    find.args(["-exec", "grep", "-laF", "--", text, "{}", "+"]);
+    // Files that go away meanwhile are told of, and their own business.
+    let output = find.stderr(Stdio::null()).output().unwrap();
+    assert_ne!(output.status.code(), Some(124), "the search takes too long");
+    let found = String::from_utf8_lossy(&output.stdout);
+    found.lines().map(PathBuf::from).filter(|path| !path.starts_with(skip)).collect()
+}
+
+/// The most of a region and of a process's memory that is looked at.
+const LARGEST_REGION: u64 = 256 << 20;
+const MOST_MEMORY: u64 = 512 << 20;
+
+/// Whether a process is a program of tests: as root those look into every other, and keep what they saw.
+fn is_test(pid: u32) -> bool {
+    let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    program.parent().is_some_and(|folder| folder.ends_with("deps"))
+}
+
+/// Processes outside of every ghost, other than test programs, that hold the text in memory they can write.
+fn memories_that_hold(text: &str) -> Vec<String> {
+    let own = fs::read_link("/proc/self/ns/pid").unwrap();
     let mut found = Vec::new();
-    let mut folders: Vec<PathBuf> =
-        ["/tmp", "/var/tmp", "/var/log", "/var/crash", "/var/lib/systemd", "/dev/shm", "/run"]
-            .map(PathBuf::from)
-            .to_vec();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            let Ok(about) = path.symlink_metadata() else { continue };
-            if path.starts_with(skip) {
-                continue;
-            }
-            if about.is_dir() {
-                folders.push(path);
-            } else if about.is_file() && about.len() < 64 << 20 && file_holds(&path, text) {
-                found.push(path);
-            }
+    for pid in harness::process::all() {
+        let outside = fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|ns| ns == own);
+        if !is_test(pid) && outside && memory_holds(pid, text.as_bytes()) {
+            found.push(format!("{pid} {}", harness::process::name(pid)));
         }
     }
     found
+}
+
+fn memory_holds(pid: u32, needle: &[u8]) -> bool {
+    let Ok(memory) = fs::File::open(format!("/proc/{pid}/mem")) else { return false };
+    let mut left = MOST_MEMORY;
+    let mut part = vec![0; 1 << 20];
+    for region in harness::process::writable_memory(pid) {
+        let Some((start, end)) = region.split_once('-') else { continue };
+        let number = |text| u64::from_str_radix(text, 16).unwrap_or(0);
+        let (mut at, end) = (number(start), number(end));
+        if end.saturating_sub(at) > LARGEST_REGION {
+            continue;
+        }
+        while at < end && left > 0 {
+            let want = part.len().min(usize::try_from(end - at).unwrap_or(part.len()));
+            let Ok(count @ 1..) = memory.read_at(&mut part[..want], at) else { break };
+            if contains(&part[..count], needle) {
+                return true;
+            }
+            // A text across two parts is seen in the second.
+            let step = if count > 4096 { count - 4096 } else { count };
+            at += step as u64;
+            left = left.saturating_sub(step as u64);
+            if at + 4096 >= end && count == want {
+                break;
+            }
+        }
+    }
+    false
 }
 
 /// Processes outside of every ghost whose arguments or environment hold the text.
@@ -118,10 +166,11 @@ fn processes_that_hold(text: &str) -> Vec<String> {
 
 #[test]
 fn no_value_or_token_is_left_anywhere_outside_of_the_vault() {
-    let disk = Disk::new();
+    let (disk, since) = (Disk::new(), SystemTime::now());
     // Both halves apart, so that this program's own file does not hold it.
     let canary = |name: &str| format!("canary-{name}-{}", 7_193_001_u64 * 1_000_003);
-    // What the search must find: a file, a deleted file, an argument, an environment.
+    // What the search must find: a file, a deleted file, a file anywhere else, a core file, an
+    // argument, an environment, the memory of another process.
     let planted = canary("planted");
     assert!(!disk.holds(&planted));
     let path = disk.mounted.join("planted");
@@ -131,14 +180,29 @@ fn no_value_or_token_is_left_anywhere_outside_of_the_vault() {
     assert!(disk.holds(&planted), "a deleted file is not found");
     let temporary = tempfile::NamedTempFile::new().unwrap();
     fs::write(temporary.path(), &planted).unwrap();
-    let places = places_that_hold(&planted, &disk.mounted);
-    assert!(places.contains(&temporary.path().to_owned()), "a temporary file is not found");
+    let elsewhere = tempfile::NamedTempFile::new_in("/opt").unwrap();
+    fs::write(elsewhere.path(), &planted).unwrap();
+    let crash = tempfile::tempdir().unwrap();
+    let crashed = "ulimit -c unlimited; sh -c 'kill -SEGV $$'; ls | grep -c ^core";
+    let mut crashing = Command::new("sh");
+    crashing.args(["-c", crashed]).current_dir(crash.path()).env("PLANTED", &planted);
+    assert_eq!(crashing.output().unwrap().stdout, b"1\n", "no core file");
+    let places = places_that_hold(&planted, &disk.mounted, since);
+    for path in [temporary.path(), elsewhere.path()] {
+        assert!(places.contains(&path.to_owned()), "{} is not found", path.display());
+    }
+    assert!(places.iter().any(|path| path.starts_with(crash.path())), "a core file is not found");
+    drop((temporary, elsewhere, crash));
     let mut victim = Command::new("sleep");
     let mut victim = victim.arg("100").env("PLANTED", &planted).spawn().unwrap();
-    let seen = processes_that_hold(&planted);
+    // The kernel lets the parent go on a moment before the child's new image is complete.
+    let found = || processes_that_hold(&planted).len() == 1;
+    let seen = harness::stage::within(60, found);
+    let read = memories_that_hold(&planted);
     kill(i32::try_from(victim.id()).unwrap(), "KILL");
     victim.wait().unwrap();
-    assert_eq!(seen.len(), 1, "an environment is not found");
+    assert!(seen, "an environment is not found");
+    assert_eq!(read.len(), 1, "the memory of another process is not found");
 
     // A whole life: log in, pull, a shell's environment, a failed pull, a killed one.
     let project = Project::within(&disk.mounted);
@@ -156,8 +220,10 @@ fn no_value_or_token_is_left_anywhere_outside_of_the_vault() {
     crate::ghost::wait_until("the ghost is open", || {
         sourced.project.path().join("project/ready").exists()
     });
-    assert_eq!(processes_that_hold(&variable), [""; 0]);
-    assert_eq!(processes_that_hold(&file), [""; 0]);
+    for secret in [&variable, &file] {
+        assert_eq!(processes_that_hold(secret), [""; 0]);
+        assert_eq!(memories_that_hold(secret), [""; 0], "beside the open ghost");
+    }
     for pid in sourced.project.processes() {
         kill(pid, "KILL");
     }
@@ -173,8 +239,9 @@ fn no_value_or_token_is_left_anywhere_outside_of_the_vault() {
     for secret in [&file, &variable] {
         assert!(!words.contains(secret.as_str()), "in what was printed: {words}");
         assert!(!disk.holds(secret), "on the disk: {secret}");
-        assert_eq!(places_that_hold(secret, &disk.mounted), Vec::<PathBuf>::new());
+        assert_eq!(places_that_hold(secret, &disk.mounted, since), Vec::<PathBuf>::new());
         assert_eq!(processes_that_hold(secret), [""; 0]);
+        assert_eq!(memories_that_hold(secret), [""; 0]);
     }
     // The tokens share their beginning; none of them may be there.
     let start = token.get(..token.len().min(24)).unwrap();
@@ -182,7 +249,7 @@ fn no_value_or_token_is_left_anywhere_outside_of_the_vault() {
     let kept = session.split("\"token\": \"").nth(1).or(session.split("\"token\":\"").nth(1));
     let kept = kept.and_then(|rest| rest.split('"').next()).unwrap();
     assert!(!disk.holds(kept), "the token is on the disk");
-    assert_eq!(places_that_hold(kept, &disk.mounted), Vec::<PathBuf>::new(), "{start}");
+    assert_eq!(places_that_hold(kept, &disk.mounted, since), Vec::<PathBuf>::new(), "{start}");
     // What lay in the clear before it was moved into the vault did touch the disk: that is told.
     let plain = sourced.project.path().join("home/.infisical/old");
     fs::write(&plain, &migrated).unwrap();

@@ -7,6 +7,7 @@
 //! replays those transcripts alone.
 #![allow(clippy::unwrap_used)]
 
+mod mended;
 mod ownership;
 mod promises;
 mod rekey;

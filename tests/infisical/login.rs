@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use harness::binary::tazpod;
-use harness::infisical::{CLIENT_ID, CLIENT_SECRET, Server};
+use harness::infisical::{CLIENT_ID, CLIENT_SECRET, ELSEWHERE, PROJECT_ID, Server, Trouble};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, symlink};
@@ -86,6 +86,25 @@ impl Scene {
             "--client-secret-file",
             secret,
         ])
+    }
+
+    /// Names one secret of the server's in `secrets.yml`.
+    fn map_one(&self) {
+        self.server.world().set("dev", "/", "A", "value-canary");
+        let text = format!(
+            "config: {{project: {PROJECT_ID}, url: '{}'}}\nsecrets: [{{name: A, file: a}}]\n",
+            self.server.url
+        );
+        self.write("project/secrets.yml", &text);
+    }
+
+    /// Starts `pull -- cat ~/secrets/a` on a terminal, which says its status at the end.
+    fn pull_on_terminal(&self) -> Terminal {
+        self.terminal(&format!(
+            "{} pull --passphrase-file {} -- sh -c 'cat ~/secrets/a'; echo \"<$?>\"",
+            tazpod().display(),
+            self.path("pass").display()
+        ))
     }
 
     /// Starts a line of shell on a terminal of its own.
@@ -220,6 +239,50 @@ fn login_without_a_terminal_asks_nothing() {
 }
 
 #[test]
+fn pull_offers_a_login_for_an_authentication_error_on_a_terminal_and_else_never() {
+    let scene = Scene::with_vault();
+    scene.map_one();
+    let pull = || scene.run(&["pull", "--", "sh", "-c", "cat ~/secrets/a"]);
+    let logins = || scene.server.count("/api/v1/auth/universal-auth/login");
+    let asks = |seen: &str| seen.contains("Log in now?");
+
+    let output = pull();
+    assert_eq!(output.status.code(), Some(67), "{output:?}");
+    assert!(!asks(&text(&output)) && text(&output).contains("tazpod login"), "{output:?}");
+
+    let mut declined = scene.pull_on_terminal();
+    declined.answer("Log in now? [y/N]", "");
+    let seen = declined.end();
+    assert!(seen.contains("<67>") && !seen.contains("Log in as"), "{seen}");
+    assert_eq!(logins(), 0);
+
+    let mut terminal = scene.pull_on_terminal();
+    terminal.answer("Log in now? [y/N]", "y");
+    terminal.answer("[1]", "1");
+    terminal.answer("Client id", CLIENT_ID);
+    terminal.answer("Client secret", CLIENT_SECRET);
+    let seen = terminal.end();
+    assert!(seen.contains("as deployer (universal auth)"), "{seen}");
+    assert!(seen.contains("value-canary") && seen.contains("<0>"), "{seen}");
+    assert_eq!(logins(), 1);
+
+    // What is no authentication error leads to none: no permission, no folder, no answer.
+    scene.server.world().outsider = true;
+    let seen = scene.pull_on_terminal().end();
+    assert!(seen.contains("not a member") && seen.contains("<68>") && !asks(&seen), "{seen}");
+    scene.server.world().outsider = false;
+    let words = r#"{"message":"no such folder","error":"NotFound"}"#;
+    for trouble in [Trouble::Html, Trouble::Status(404, words.into())] {
+        scene.server.trouble(trouble, 1);
+        let seen = scene.pull_on_terminal().end();
+        assert!(!seen.contains("<0>") && !asks(&seen), "{seen}");
+        scene.server.calm();
+    }
+    assert_eq!(logins(), 1);
+    assert!(text(&pull()).contains("value-canary"), "the login lasts");
+}
+
+#[test]
 fn credentials_are_typed_unseen() {
     let scene = Scene::new();
     let line = format!("{} login --url {}", tazpod().display(), scene.server.url);
@@ -248,6 +311,54 @@ fn token_comes_through_a_pipe_into_the_vault() {
     let output = scene.command("sh").args(["-c", &line]).output().unwrap();
     assert!(text(&output).contains("as deployer (token), until "), "{output:?}");
     assert_eq!(found(scene.top.path(), &CANARIES), [token]);
+}
+
+/// Names from the environment: the proxy, and what goes without it. The certificate is a private CA's.
+#[test]
+fn proxy_of_the_environment_is_used_except_where_it_says_not_to() {
+    let mut scene = Scene::with_vault();
+    // In the project, since a ghost has another /tmp.
+    let ca_file = scene.path("project/ca.pem");
+    scene.server = Server::start_tls(&ca_file);
+    let proxy = scene.server.proxy();
+    let host = format!("{ELSEWHERE}:{}", scene.server.port());
+    let token = scene.write("token", &scene.server.world().issue());
+    let url = format!("https://{host}");
+    scene.map_one();
+    let secrets = format!(
+        "config: {{project: {PROJECT_ID}, url: '{url}', ca_file: {}}}\n\
+         secrets: [{{name: A, file: a}}]\n",
+        ca_file.display()
+    );
+    scene.write("project/secrets.yml", &secrets);
+    // Where the proxy is not to be used, the name leads to this machine, as it does for nobody else.
+    scene.write("hosts", &format!("127.0.0.1 localhost {ELSEWHERE}\n"));
+    let line = format!(
+        "mount --bind {} /etc/hosts && exec {} pull --passphrase-file {} -- sh -c 'cat ~/secrets/a'",
+        scene.path("hosts").display(),
+        tazpod().display(),
+        scene.path("pass").display()
+    );
+    let pull = |variables: &[(&str, &str)]| {
+        let mut command = scene.command("unshare");
+        command.args(["--mount", "sh", "-c", &line]);
+        let output = command.envs(variables.iter().copied()).output().unwrap();
+        assert!(text(&output).contains("value-canary"), "{variables:?}: {output:?}");
+    };
+    let login = scene.run(&["login", "--token-file", token.to_str().unwrap()]);
+    assert!(login.status.success(), "{login:?}");
+    assert!(proxy.asked().is_empty(), "a pasted token is not shown to anybody");
+    for name in ["HTTPS_PROXY", "https_proxy"] {
+        let before = proxy.asked().len();
+        pull(&[(name, &proxy.url), ("NO_PROXY", "localhost,.example")]);
+        assert!(proxy.asked().len() > before, "{name} is not used");
+    }
+    assert!(proxy.asked().iter().all(|asked| *asked == host), "{:?}", proxy.asked());
+    let before = proxy.asked().len();
+    pull(&[("HTTPS_PROXY", &proxy.url), ("NO_PROXY", ELSEWHERE)]);
+    scene.write("project/secrets.yml", &secrets.replace("ca_file", "proxy: none, ca_file"));
+    pull(&[("HTTPS_PROXY", &proxy.url)]);
+    assert_eq!(proxy.asked().len(), before, "it was asked all the same");
 }
 
 /// The program keeps its session where it always does, which is the vault; a plain `TOKEN`, which

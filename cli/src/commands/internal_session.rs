@@ -3,6 +3,7 @@
 //!
 //! Runs as the caller, inside the ghost, like the shell that it becomes.
 
+use super::login_inside;
 use crate::app::{App, GhostVault};
 use crate::args::ghost::{SecretsArgs, SessionArgs};
 use crate::config::secrets::Secrets;
@@ -90,14 +91,22 @@ pub(crate) fn pull(
     {
         return Ok(());
     }
-    let mut source = choose::choose(&settings(&secrets, ghost), &folders(&ghost.vault))?;
-    let answers = fetch::all(source.as_mut(), &project, &secrets)?;
+    let (settings, folders) = (settings(&secrets, ghost), folders(&ghost.vault));
+    let fetch = || -> Result<_> {
+        let mut source = choose::choose(&settings, &folders)?;
+        let answers = fetch::all(source.as_mut(), &project, &secrets)?;
+        Ok((source.name(), answers))
+    };
+    let (source, answers) = match fetch() {
+        Err(error) if login_inside::offer(app, &error, &settings, &folders)? => fetch()?,
+        fetched => fetched?,
+    };
     let turn = Turn::take(&ghost.vault)?;
     // Read again in our turn: another pull may have written meanwhile.
     let record = Record::load(&ghost.vault);
     let plan = change::plan(&ghost.vault, &secrets, answers, &record, args.prune)?;
     if !args.dry_run {
-        turn.apply(&ghost.vault, &plan, source.name())?;
+        turn.apply(&ghost.vault, &plan, source)?;
     }
     drop(turn);
     show(app, &plan.rows, args, output, None)
@@ -144,6 +153,7 @@ pub(super) fn settings(secrets: &Secrets, ghost: &GhostVault) -> Settings {
         url: origin.url.clone(),
         // A relative path counts from the file that says it.
         ca_file: origin.ca_file.as_ref().map(|path| ghost.project.root().join(path)),
+        proxy: origin.proxy.clone(),
         allow_http: origin.allow_http,
         ..Settings::default()
     }

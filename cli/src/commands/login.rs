@@ -12,6 +12,7 @@ use crate::args::login::{LoginArgs, Method, ServerArgs};
 use crate::docker::route;
 use crate::error::{Error, Result};
 use crate::infisical::secret::SecretValue;
+use crate::project::legacy;
 use crate::sys::{allocation, descriptor, process};
 use crate::ui::secret::{self, CredentialSource, PassphraseSource};
 use serde::{Deserialize, Serialize};
@@ -116,6 +117,7 @@ fn credential(app: &App, open: &OpenArgs) -> Result<pull::Given> {
     }
     let project = app.project()?;
     let image = app.config(&project)?.vault_file(&project);
+    legacy::refuse_two(&project, &image)?;
     let shown = project.shown(&image).to_string();
     let typed = if image.exists() {
         passphrase.read(&app.ui, &format!("Passphrase for '{shown}': "))?

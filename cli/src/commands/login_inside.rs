@@ -5,7 +5,7 @@ use super::login::Handed;
 use crate::app::{App, GhostVault};
 use crate::args::login::{LoginArgs, Method, ServerArgs};
 use crate::dates;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::infisical::choose;
 use crate::infisical::secret::SecretValue;
 use crate::infisical::settings::{Folders, Settings};
@@ -22,9 +22,44 @@ pub(crate) fn run(app: &App, args: &LoginArgs, handed: Handed, ghost: &GhostVaul
         Some(method) => method,
         None => chosen(app, &handed)?,
     };
-    let identity = match method {
+    let identity = log_in(app, method, handed, &settings, &folders)?;
+    app.ui.print(&described(&identity))?;
+    Ok(0)
+}
+
+/// Offers a login after an error that one can mend, where a person can answer; true once somebody
+/// is logged in. No other error ever leads to a login, and without a terminal none does.
+pub(super) fn offer(
+    app: &App,
+    error: &Error,
+    settings: &Settings,
+    folders: &Folders,
+) -> Result<bool> {
+    let can_answer = io::stdin().is_terminal() && io::stderr().is_terminal();
+    if error.kind() != Kind::LoggedOut || !can_answer {
+        return Ok(false);
+    }
+    app.ui.say_failure(&error.to_string());
+    let answer = app.ui.ask("Log in now? [y/N] ")?;
+    if !matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
+        return Ok(false);
+    }
+    let nothing = Handed::default();
+    let identity = log_in(app, chosen(app, &nothing)?, nothing, settings, folders)?;
+    app.ui.notice(&described(&identity));
+    Ok(true)
+}
+
+fn log_in(
+    app: &App,
+    method: Method,
+    handed: Handed,
+    settings: &Settings,
+    folders: &Folders,
+) -> Result<Identity> {
+    match method {
         Method::UniversalAuth => {
-            let mut native = choose::native(&settings, &folders)?;
+            let mut native = choose::native(settings, folders)?;
             let id = match handed.client_id {
                 Some(id) => id,
                 None => typed(app, "client id", "Client id: ")?.expose().to_owned(),
@@ -34,21 +69,19 @@ pub(crate) fn run(app: &App, args: &LoginArgs, handed: Handed, ghost: &GhostVaul
                 None => typed(app, "client secret", "Client secret: ")?,
             };
             native.log_in(id, secret)?;
-            native.identity()?
+            Ok(native.identity()?)
         }
         Method::Token => {
-            let mut native = choose::native(&settings, &folders)?;
+            let mut native = choose::native(settings, folders)?;
             let token = match handed.token {
                 Some(token) => token,
                 None => typed(app, "token", "Token: ")?,
             };
             native.take_token(token)?;
-            native.identity()?
+            Ok(native.identity()?)
         }
-        Method::User => by_program(&settings, &folders)?,
-    };
-    app.ui.print(&described(&identity))?;
-    Ok(0)
+        Method::User => by_program(settings, folders),
+    }
 }
 
 /// Decides from what was given; else the person does.

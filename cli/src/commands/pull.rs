@@ -16,14 +16,14 @@ use crate::ghost::shell::{self, Filtered};
 use crate::ghost::{open, protocol};
 use crate::image::create::DEFAULT_SIZE;
 use crate::image::{self, credential};
-use crate::project::{Project, scaffold};
+use crate::project::{Project, legacy, scaffold};
 use crate::sync::vault::MOUNT_POINT;
 use crate::sys::process;
 use crate::ui::secret::{self, PassphraseSource};
 use nix::unistd::Uid;
 use std::ffi::OsString;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use vault_core::crypto::secret::Passphrase;
 use vault_core::format::magic::ImageFormat;
@@ -191,9 +191,24 @@ impl Pull<'_> {
         }
     }
 
+    /// Finds the image; one of the older program's is moved to the place of today first.
+    fn image(&self) -> Result<PathBuf> {
+        let image = self.config.vault_file(&self.project);
+        legacy::refuse_two(&self.project, &image)?;
+        if self.config.names_vault_file() {
+            return Ok(image);
+        }
+        let taken = legacy::take_over(&self.project, &self.caller, image)?;
+        taken.notice.iter().for_each(|notice| self.app.ui.notice(notice));
+        if let Some(warning) = &taken.warning {
+            self.app.ui.warn(warning, "it is used where it lies; its folder may belong to root");
+        }
+        Ok(taken.image)
+    }
+
     /// Decides which vault is opened or made, and how.
     fn vault(&self, may_be_root: bool) -> Result<VaultRequest> {
-        let image = self.config.vault_file(&self.project);
+        let image = self.image()?;
         let shown = self.project.shown(&image).to_string();
         let found = look(&image, &shown)?;
         let lacking = luks::capabilities::capabilities(may_be_root).lacking();

@@ -6,6 +6,7 @@ use crate::caller::Caller;
 use crate::dates;
 use crate::error::{Error, Kind, Result};
 use crate::image::{self, Image};
+use crate::project::legacy;
 use crate::units::ByteSize;
 use std::fs;
 use std::path::Path;
@@ -18,6 +19,7 @@ pub(crate) fn run(app: &App, args: &ReinitArgs) -> Result<u8> {
     let _as_caller = caller.act()?;
     let project = app.project()?;
     let path = app.config(&project)?.vault_file(&project);
+    legacy::refuse_two(&project, &path)?;
     let shown = project.shown(&path).to_string();
     // Where this is a vault of ours it stays locked until it is gone, so that no ghost has it open.
     let (_held, lost) = what_is_lost(&path, &shown)?;

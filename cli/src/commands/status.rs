@@ -15,7 +15,7 @@ use crate::ghost::open;
 use crate::ghost::protocol::{GhostStatus, ToClient, ToSupervisor};
 use crate::image::{self, Image};
 use crate::machine::{self, Privilege};
-use crate::project::Project;
+use crate::project::{Project, legacy};
 use crate::units::ByteSize;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -90,6 +90,10 @@ impl Status {
         let project = app.project()?;
         let config = app.config(&project)?;
         let path = config.vault_file(&project);
+        if let Err(two) = legacy::refuse_two(&project, &path) {
+            let hints = two.hints().first().map_or("", String::as_str);
+            app.ui.warn(&two.to_string(), hints);
+        }
         let ghost = open::find(caller, project.root()).map(OpenGhost::ask).transpose()?;
         Ok(Self {
             ghost,

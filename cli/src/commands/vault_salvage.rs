@@ -4,8 +4,11 @@ use crate::app::App;
 use crate::args::vault::SalvageArgs;
 use crate::caller::Caller;
 use crate::error::{Error, Result};
+use crate::image::create::put_in_place;
+use crate::image::explain::cannot_make;
 use crate::image::{self, Image, fresh};
 use crate::ui::interrupt::OnInterrupt;
+use std::fs;
 use vault_core::device::Access;
 
 /// The exit status when something could not be taken out.
@@ -24,12 +27,19 @@ pub(crate) fn run(app: &App, args: &SalvageArgs) -> Result<u8> {
         return Err(Error::user(format!("'{to}' exists already"))
             .hint("a new image is made there; nothing that exists is replaced"));
     }
-    let half = Some(args.to.clone());
+    // Half an image would open as well, and look like all that was left: it has the name at its end.
+    let making = fresh::beside(&args.to, ".salvage");
+    let _ = fs::remove_file(&making);
+    let half = Some(making.clone());
     let on_interrupt = OnInterrupt { hint: "the damaged image was not touched", remove: half };
-    let (_, rescued) = app.ui.interruptible(&on_interrupt, || {
-        let outcome = fresh::rescue(&app.ui, &image, vault, (&args.to, &to));
+    let rescued = app.ui.interruptible(&on_interrupt, || {
+        let outcome =
+            fresh::rescue(&app.ui, &image, vault, (&making, &to)).and_then(|(_, rescued)| {
+                put_in_place(&making, &args.to).map_err(|cause| cannot_make(cause, &to))?;
+                Ok(rescued)
+            });
         if outcome.is_err() {
-            let _ = std::fs::remove_file(&args.to);
+            let _ = fs::remove_file(&making);
         }
         outcome
     })??;

@@ -13,7 +13,7 @@ pub(crate) mod secrets;
 use crate::args::ghost::BackendKind;
 use crate::bridge::MemoryPlace;
 use crate::error::Result;
-use crate::project::Project;
+use crate::project::{Project, legacy};
 use crate::units::ByteSize;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -111,8 +111,15 @@ impl Config {
 
     /// Returns the image's place; a relative one counts from the project's folder.
     pub(crate) fn vault_file(&self, project: &Project) -> PathBuf {
-        let path = self.vault.as_ref().and_then(|vault| vault.path.as_deref());
-        project.root().join(path.unwrap_or(Path::new(".tazpod/vault/vault.img")))
+        match self.vault.as_ref().and_then(|vault| vault.path.as_deref()) {
+            Some(path) => project.root().join(path),
+            None => legacy::place(project),
+        }
+    }
+
+    /// Whether the image's place was decided.
+    pub(crate) fn names_vault_file(&self) -> bool {
+        self.vault.as_ref().is_some_and(|vault| vault.path.is_some())
     }
 
     /// Returns the idle time after which an open ghost locks itself.

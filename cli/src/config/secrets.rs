@@ -84,7 +84,10 @@ struct Source {
     #[serde(rename = "source")]
     kind: Option<SourceKind>,
     ca_file: Option<PathBuf>,
+    proxy: Option<String>,
     allow_http: Option<bool>,
+    recursive: Option<bool>,
+    tags: Option<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -99,6 +102,8 @@ struct Entry {
     optional: Option<bool>,
     mode: Option<Permissions>,
     value_in_env: Option<bool>,
+    recursive: Option<bool>,
+    tags: Option<Vec<String>>,
 }
 
 /// Where secrets come from, as far as the file says.
@@ -114,6 +119,8 @@ pub(crate) struct Origin {
     pub(crate) source: Option<SourceKind>,
     /// Certificates that are trusted beside the platform's.
     pub(crate) ca_file: Option<PathBuf>,
+    /// The proxy, instead of the environment's.
+    pub(crate) proxy: Option<String>,
     /// Whether plain HTTP is accepted.
     pub(crate) allow_http: bool,
 }
@@ -127,6 +134,10 @@ pub(crate) struct Mapping {
     pub(crate) folder: String,
     /// The environment that it is in at the source.
     pub(crate) environment: String,
+    /// Whether the folders below count too.
+    pub(crate) recursive: bool,
+    /// Only a secret with one of these tags is meant; empty for any.
+    pub(crate) tags: Vec<String>,
     /// Whether references in it are replaced.
     pub(crate) expand: bool,
     /// Whether it may be missing.
@@ -170,21 +181,27 @@ impl Secrets {
         let file: File = parse::parse(&bytes, shown)?.unwrap_or_default();
         let source = file.config.unwrap_or_default();
         let mut secrets = Self { shown: shown.to_owned(), bytes, ..Self::default() };
-        let environment = non_empty(source.environment).unwrap_or_else(|| ENVIRONMENT.to_owned());
-        let folder = non_empty(source.path).unwrap_or_else(|| FOLDER.to_owned());
-        judge_folder(&folder)
-            .map_err(|what| secrets.refuse_at(&[Step::Key("config"), Step::Key("path")], &what))?;
+        let at = |key| [Step::Key("config"), Step::Key(key)];
+        let defaults = Defaults {
+            environment: non_empty(source.environment).unwrap_or_else(|| ENVIRONMENT.to_owned()),
+            folder: non_empty(source.path).unwrap_or_else(|| FOLDER.to_owned()),
+            recursive: source.recursive.unwrap_or(false),
+            tags: judge_tags(source.tags.unwrap_or_default())
+                .map_err(|what| secrets.refuse_at(&at("tags"), &what))?,
+        };
+        judge_folder(&defaults.folder).map_err(|what| secrets.refuse_at(&at("path"), &what))?;
         secrets.origin = Origin {
             project: non_empty(source.project),
             slug: non_empty(source.slug),
             url: non_empty(source.url),
             source: source.kind,
             ca_file: source.ca_file,
+            proxy: non_empty(source.proxy),
             allow_http: source.allow_http.unwrap_or(false),
         };
         for (number, entry) in file.secrets.unwrap_or_default().into_iter().enumerate() {
             let mapping = entry
-                .judged(&environment, &folder)
+                .judged(&defaults)
                 .map_err(|(key, what)| secrets.refuse(number, key, &what))?;
             secrets.all.push(mapping);
         }
@@ -252,11 +269,19 @@ impl Secrets {
     }
 }
 
+/// What counts for a secret that does not say otherwise.
+struct Defaults {
+    environment: String,
+    folder: String,
+    recursive: bool,
+    tags: Vec<String>,
+}
+
 /// What is wrong with an entry: the key, and the words.
 type Fault = (&'static str, String);
 
 impl Entry {
-    fn judged(self, environment: &str, folder: &str) -> std::result::Result<Mapping, Fault> {
+    fn judged(self, defaults: &Defaults) -> std::result::Result<Mapping, Fault> {
         let of = |key: &'static str| move |what: String| (key, what);
         if self.name.is_empty() || self.name.chars().any(char::is_control) {
             return Err(("name", "a secret's name is not empty".to_owned()));
@@ -270,12 +295,16 @@ impl Entry {
             let what = "without a file there is no path to put into a variable";
             return Err(("value_in_env", what.to_owned()));
         }
-        let folder = non_empty(self.path).unwrap_or_else(|| folder.to_owned());
+        let folder = non_empty(self.path).unwrap_or_else(|| defaults.folder.clone());
         judge_folder(&folder).map_err(of("path"))?;
+        let tags = self.tags.map(judge_tags).transpose().map_err(of("tags"))?;
+        let environment = non_empty(self.environment);
         Ok(Mapping {
             name: self.name,
             folder,
-            environment: non_empty(self.environment).unwrap_or_else(|| environment.to_owned()),
+            environment: environment.unwrap_or_else(|| defaults.environment.clone()),
+            recursive: self.recursive.unwrap_or(defaults.recursive),
+            tags: tags.unwrap_or_else(|| defaults.tags.clone()),
             expand: self.expand.unwrap_or(true),
             optional: self.optional.unwrap_or(false),
             file,
@@ -324,6 +353,20 @@ fn judge_folder(folder: &str) -> std::result::Result<(), String> {
         Some(rest) if rest.split('/').all(sound) => Ok(()),
         _ => Err(format!("path '{folder}' must begin with '/', as in '/' or '/apps/web'")),
     }
+}
+
+/// Puts tags in order, so that the same ones are the same request.
+fn judge_tags(mut tags: Vec<String>) -> std::result::Result<Vec<String>, String> {
+    // A comma separates them on their way to the server.
+    let sound = |tag: &String| {
+        !tag.is_empty() && !tag.chars().any(|c| c == ',' || c.is_whitespace() || c.is_control())
+    };
+    if let Some(tag) = tags.iter().find(|tag| !sound(tag)) {
+        return Err(format!("'{tag}' is no tag: a tag's slug is one word, as in [backend, web]"));
+    }
+    tags.sort_unstable();
+    tags.dedup();
+    Ok(tags)
 }
 
 /// A file's permissions as people write them: `0600`, `600`, `"0o600"`.
@@ -402,15 +445,19 @@ mod tests {
     fn every_key_of_ours_is_read() {
         let secrets = parse(
             "config: {slug: web, url: 'http://localhost:8', environment: staging, path: /a/, source: cli,\n  \
-             ca_file: ca.pem, allow_http: true}\nsecrets:\n- {name: A, file: d/a, mode: 0400, \
-             optional: true, expand: false, environment: dev, path: /b}\n- {name: B, env: B}\n\
+             ca_file: ca.pem, proxy: none, allow_http: true, recursive: true, tags: [web]}\nsecrets:\n- {name: A, \
+             file: d/a, mode: 0400, optional: true, expand: false, environment: dev, path: /b, \
+             recursive: false, tags: [b, a, b]}\n- {name: B, env: B}\n\
              - {name: C, file: c, env: C, value_in_env: true, mode: 640}\n- {name: D}\n",
         )
         .unwrap();
         assert_eq!(secrets.origin().source, Some(SourceKind::Cli));
+        assert_eq!(secrets.origin().proxy.as_deref(), Some("none"));
         let [a, b, c, d] = secrets.all() else { panic!("four") };
         assert_eq!((a.permissions, a.optional, a.expand), (0o400, true, false));
         assert_eq!((a.environment.as_str(), a.folder.as_str()), ("dev", "/b"));
+        assert_eq!((a.recursive, &a.tags[..]), (false, &["a".to_owned(), "b".to_owned()][..]));
+        assert_eq!((b.recursive, &b.tags[..]), (true, &["web".to_owned()][..]));
         assert!(b.variable.as_ref().unwrap().holds_value);
         assert!(c.variable.as_ref().unwrap().holds_value);
         assert_eq!((c.permissions, c.file.as_deref()), (0o640, Some(Path::new("c"))));
@@ -439,6 +486,8 @@ mod tests {
             ("secrets:\n- name: A\n  env: PATH\n", "secrets.yml:3:8: env 'PATH' decides"),
             ("secrets:\n- name: A\n  path: b\n", "secrets.yml:3:9: path 'b' must begin"),
             ("config:\n  path: b\n", "secrets.yml:2:9: path 'b' must begin"),
+            ("config:\n  tags: ['a,b']\n", "secrets.yml:2:9: 'a,b' is no tag"),
+            ("secrets:\n- {name: A, tags: [' ']}\n", "secrets.yml:2:19: ' ' is no tag"),
             ("secrets:\n- name: ''\n", "secrets.yml:2:9: a secret's name"),
             (
                 "secrets:\n- {name: A, file: x}\n- name: B\n  file: x\n",

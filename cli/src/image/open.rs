@@ -6,6 +6,7 @@ use crate::args::access::CredentialArgs;
 use crate::args::vault::ImageArgs;
 use crate::error::Result;
 use crate::machine;
+use crate::project::legacy;
 use crate::sys::memory::LockedKdfMemory;
 use std::fs::OpenOptions;
 use std::io::{self, Read};
@@ -36,6 +37,7 @@ impl Image {
         }
         let project = app.project()?;
         let path = app.config(&project)?.vault_file(&project);
+        legacy::refuse_two(&project, &path)?;
         let shown = project.shown(&path).to_string();
         Ok((path, shown))
     }

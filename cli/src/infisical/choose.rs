@@ -71,8 +71,7 @@ pub(crate) fn native(settings: &Settings, folders: &Folders) -> Result<Native> {
 }
 
 fn client(address: Address, settings: &Settings) -> std::result::Result<Client, SourceError> {
-    let transport = Transport::new(address, settings.ca_file.as_deref(), settings.limits)?;
-    Ok(Client::new(transport))
+    Ok(Client::new(Transport::new(address, settings)?))
 }
 
 /// Decides the server: the configuration's, else the environment's, else the one that somebody is

@@ -8,7 +8,7 @@ use super::address::Address;
 use super::client::described;
 use super::keyring::{Kept, UserSession};
 use super::secret::SecretValue;
-use super::settings::{Folders, Settings};
+use super::settings::{Folders, NO_PROXY, Settings};
 use super::source::{Cause, Identity, ProjectRef, Query, Secret, Source, SourceError};
 use super::wire::{self, HIDDEN};
 use crate::sys::process;
@@ -41,6 +41,18 @@ pub(super) const KEPT: [&str; 18] = [
     "SSL_CERT_DIR",
     "INFISICAL_CUSTOM_HEADERS",
     "INFISICAL_VAULT_FILE_PASSPHRASE",
+];
+
+/// Those of them that name a proxy, or what needs none.
+const PROXIES: [&str; 8] = [
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "NO_PROXY",
+    "no_proxy",
 ];
 
 /// Bytes of standard error that are looked at.
@@ -142,6 +154,14 @@ impl Program {
         for name in KEPT {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
+            }
+        }
+        if let Some(proxy) = &self.settings.proxy {
+            for name in PROXIES {
+                command.env_remove(name);
+            }
+            if proxy != NO_PROXY {
+                command.env("HTTPS_PROXY", proxy).env("HTTP_PROXY", proxy);
             }
         }
         command.env("INFISICAL_DISABLE_UPDATE_CHECK", "true");

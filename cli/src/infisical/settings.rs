@@ -6,6 +6,9 @@ use crate::bridge::Bridge;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
+/// What stands in place of a proxy's address where none is to be used.
+pub(crate) const NO_PROXY: &str = "none";
+
 /// What a configuration says about the source.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
@@ -15,6 +18,8 @@ pub(crate) struct Settings {
     pub(crate) url: Option<String>,
     /// Certificates that are trusted beside the platform's.
     pub(crate) ca_file: Option<PathBuf>,
+    /// The proxy, instead of the environment's.
+    pub(crate) proxy: Option<String>,
     /// Whether plain HTTP is accepted for other machines too.
     pub(crate) allow_http: bool,
     /// How long and how much.

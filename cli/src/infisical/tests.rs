@@ -7,7 +7,7 @@ use super::settings::{Folders, Settings, SourceKind};
 use super::source::{ProjectRef, Query, Secret, Source, SourceError};
 use super::transport::Limits;
 use harness::infisical::{
-    CLIENT_ID, CLIENT_SECRET, Item, PROJECT_ID, PROJECT_SLUG, Server, Trouble,
+    CLIENT_ID, CLIENT_SECRET, ELSEWHERE, Item, PROJECT_ID, PROJECT_SLUG, Server, Trouble,
 };
 use std::fmt::Write as _;
 use std::fs;
@@ -384,6 +384,28 @@ fn private_ca_is_trusted_when_its_file_is_named_and_only_then() {
     scene.logged_in().list(&query("/")).unwrap();
     scene.settings.ca_file = Some("/dev/null".into());
     assert!(choose::native(&scene.settings, &scene.folders()).is_err());
+}
+
+/// The host has a name that only the proxy can find.
+#[test]
+fn configured_proxy_leads_to_a_host_that_only_it_can_find() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("ca.pem");
+    let mut scene = Scene::with(Server::start_tls(&ca_file));
+    let proxy = scene.server.proxy();
+    let host = format!("{ELSEWHERE}:{}", scene.server.port());
+    scene.settings.url = Some(format!("https://{host}"));
+    scene.settings.ca_file = Some(ca_file);
+    scene.settings.limits.patience = Duration::ZERO;
+    for (configured, reaches) in [(&proxy.url[..], true), ("none", false)] {
+        scene.settings.proxy = Some(configured.into());
+        let outcome = scene.native().log_in(CLIENT_ID.into(), CLIENT_SECRET.to_owned().into());
+        assert_eq!(outcome.is_ok(), reaches, "{configured}: {outcome:?}");
+    }
+    assert_eq!(proxy.asked(), [host]);
+    scene.settings.proxy = Some("ftp://user:canary@proxy".into());
+    let error = choose::native(&scene.settings, &scene.folders()).err().unwrap();
+    assert!(!format!("{error:?}").contains("canary"), "{error:?}");
 }
 
 /// Every error of every kind of trouble is rendered whole and searched for what must not be in it.

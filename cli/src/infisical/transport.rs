@@ -5,6 +5,7 @@
 
 use super::address::Address;
 use super::secret::SecretValue;
+use super::settings::{NO_PROXY, Settings};
 use super::source::{Cause, SourceError};
 use std::io::Read;
 use std::path::Path;
@@ -86,23 +87,19 @@ struct Untrusted(#[source] Cause);
 struct NoRoots;
 
 impl Transport {
-    /// Prepares the way; nothing is sent yet. `ca_file` names certificates that are trusted beside
-    /// the platform's.
-    pub(crate) fn new(
-        address: Address,
-        ca_file: Option<&Path>,
-        limits: Limits,
-    ) -> Result<Self, SourceError> {
+    /// Prepares the way that the settings describe; nothing is sent yet.
+    pub(crate) fn new(address: Address, settings: &Settings) -> Result<Self, SourceError> {
+        let limits = settings.limits;
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
-            .proxy(proxy(&address))
+            .proxy(proxy(&address, settings.proxy.as_deref())?)
             .user_agent(concat!("tazpod/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(limits.connect))
             .timeout_global(Some(limits.request));
         if address.is_https() {
-            config = config.tls_config(tls(&address, ca_file)?);
+            config = config.tls_config(tls(&address, settings.ca_file.as_deref())?);
         }
         Ok(Self { agent: config.build().new_agent(), address, limits })
     }
@@ -293,10 +290,20 @@ fn is_certificate(error: &ureq::Error) -> bool {
     }
 }
 
-/// Returns the proxy that the environment names; the way to this machine needs none.
-fn proxy(address: &Address) -> Option<Proxy> {
+/// Returns the proxy that the configuration names, else the environment's; the way to this machine
+/// needs none.
+fn proxy(address: &Address, configured: Option<&str>) -> Result<Option<Proxy>, SourceError> {
     let local = Address::parse(address.as_str().replacen("https:", "http:", 1).as_str(), false);
-    if local.is_ok() { None } else { Proxy::try_from_env() }
+    match configured {
+        _ if local.is_ok() => Ok(None),
+        Some(NO_PROXY) => Ok(None),
+        // Its own words may repeat the address, and that a password.
+        Some(text) => Proxy::new(text).map(Some).map_err(|_| SourceError::Unusable {
+            what: "the proxy of the configuration".into(),
+            cause: "it is no address such as http://proxy.example:3128".into(),
+        }),
+        None => Ok(Proxy::try_from_env()),
+    }
 }
 
 fn tls(address: &Address, ca_file: Option<&Path>) -> Result<TlsConfig, SourceError> {

@@ -94,7 +94,9 @@ impl Turn {
         let name = OsString::from(number.to_string());
         let mut file = folder::create_file(&self.stage, &name, 0o600)?;
         file.write_all(content)?;
-        file.set_permissions(Permissions::from_mode(permissions))?;
+        if file.metadata()?.permissions().mode() & 0o7777 != permissions {
+            file.set_permissions(Permissions::from_mode(permissions))?;
+        }
         Ok(name)
     }
 
@@ -104,11 +106,19 @@ impl Turn {
         vault: &OpenVault,
         staged: &[(OsString, &Path)],
     ) -> std::result::Result<(), (String, io::Error)> {
+        // Most secrets lie where the one before them does.
+        let mut last: Option<(&Path, OwnedFd)> = None;
         for (name, target) in staged {
             let failed = |cause| (target.display().to_string(), cause);
-            let (parent, file) = vault.parent_of(target).map_err(failed)?;
+            let folder = target.parent().unwrap_or(Path::new(""));
+            let parent = match last.take() {
+                Some((path, opened)) if path == folder => opened,
+                _ => vault.parent_of(target).map_err(failed)?.0,
+            };
+            let file = target.file_name().unwrap_or_default();
             // A link was refused when the pull was planned; one made since is replaced, not followed.
             folder::rename_over(&self.stage, name, &parent, file).map_err(failed)?;
+            last = Some((folder, parent));
         }
         Ok(())
     }

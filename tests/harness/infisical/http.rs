@@ -5,7 +5,7 @@ use super::{Shared, lock};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// A request that the server had.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,6 +75,7 @@ pub(super) fn serve(stream: impl Read + Write, shared: &Shared) -> io::Result<()
                 return meet(out, trouble, &answer);
             }
         }
+        *lock(&shared.answered) = Some(SystemTime::now());
     }
     Ok(())
 }

@@ -7,16 +7,20 @@
 
 mod answers;
 mod http;
+mod proxy;
 mod tls;
 mod world;
 
 pub use http::{Seen, Trouble};
+pub use proxy::Proxy;
+pub use tls::ELSEWHERE;
 pub use world::{CLIENT_ID, CLIENT_SECRET, IDENTITY, Item, PROJECT_ID, PROJECT_SLUG, World};
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 /// A running server, stopped when dropped.
 pub struct Server {
@@ -30,6 +34,7 @@ struct Shared {
     world: Mutex<World>,
     seen: Mutex<Vec<Seen>>,
     troubles: Mutex<Vec<(Trouble, usize)>>,
+    answered: Mutex<Option<SystemTime>>,
     stopped: AtomicBool,
 }
 
@@ -42,7 +47,7 @@ impl Server {
         Self::listen(None)
     }
 
-    /// Starts one over TLS for `localhost`, with a CA of its own whose certificate is written to `ca_file`.
+    /// Starts one over TLS for `localhost` and for [`ELSEWHERE`], with a CA of its own whose certificate is written to `ca_file`.
     ///
     /// # Panics
     /// When the machine has no port left or the file cannot be written.
@@ -63,11 +68,27 @@ impl Server {
             world: Mutex::new(World::new()),
             seen: Mutex::default(),
             troubles: Mutex::default(),
+            answered: Mutex::default(),
             stopped: AtomicBool::new(false),
         });
         let serving = Arc::clone(&shared);
         std::thread::spawn(move || accept(&listener, tls.as_ref(), &serving));
         Self { url, address, shared }
+    }
+
+    /// Starts a proxy that connects to this server, whatever host it is asked for.
+    pub fn proxy(&self) -> Proxy {
+        Proxy::before(self.address)
+    }
+
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// When it had given its last whole answer; `None` before the first.
+    pub fn answered(&self) -> Option<SystemTime> {
+        *lock(&self.shared.answered)
     }
 
     /// What the server has, to be looked at and changed.

@@ -8,14 +8,18 @@ use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
 
-/// Makes an authority and a certificate for `localhost`; returns the server's side and the authority's certificate.
+/// A host that no name server knows: only a proxy finds it.
+pub const ELSEWHERE: &str = "infisical.test";
+
+/// Makes an authority and a certificate for `localhost` and that host; returns the server's side and the authority's certificate.
 pub(super) fn authority() -> Result<(Arc<ServerConfig>, String), Box<dyn Error>> {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name.push(rcgen::DnType::CommonName, "TazPod tests");
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
     let key = KeyPair::generate()?;
-    let leaf = CertificateParams::new(vec!["localhost".into()])?.signed_by(&key, &ca)?;
+    let leaf =
+        CertificateParams::new(vec!["localhost".into(), ELSEWHERE.into()])?.signed_by(&key, &ca)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
