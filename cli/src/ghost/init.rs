@@ -55,11 +55,24 @@ pub(crate) struct Making<'a> {
     pub(crate) home: &'a Raw,
 }
 
+impl Making<'_> {
+    /// Closes every descriptor that is not the ghost's.
+    fn close_the_rest(&self) -> io::Result<()> {
+        let mut keep = vec![self.link.as_fd()];
+        keep.extend(self.server_link.iter().map(AsFd::as_fd));
+        keep.extend(self.prepared.iter().filter_map(Prepared::descriptor).map(AsFd::as_fd));
+        keep.extend(self.points.iter().map(Point::plain));
+        process::close_all_except(&keep)
+    }
+}
+
 /// Runs init; returns its exit status.
 pub(crate) fn run(mut making: Making<'_>) -> i32 {
     // The byte that tells us to begin also tells that the parent still lives: had it died before
-    // the next line took effect, the link would end instead.
-    if process::die_with_parent(Signal::SIGKILL).is_err() {
+    // this took effect, the link would end instead. It ends only once no copy of the parent's end
+    // is left, and a fork has copied it to us.
+    let bound = process::die_with_parent(Signal::SIGKILL);
+    if bound.is_err() || making.close_the_rest().is_err() {
         return 1;
     }
     match making.link.receive::<ToInit>() {
@@ -99,11 +112,6 @@ impl Init {
             move |cause: io::Error| Error::environment(format!("cannot {what}")).caused_by(cause)
         };
         enter(making).map_err(step("enter the ghost's namespaces"))?;
-        let mut keep = vec![making.link.as_fd()];
-        keep.extend(making.server_link.iter().map(AsFd::as_fd));
-        keep.extend(making.prepared.iter().filter_map(Prepared::descriptor).map(AsFd::as_fd));
-        keep.extend(making.points.iter().map(Point::plain));
-        process::close_all_except(&keep).map_err(step("close what is not the ghost's"))?;
         let weaknesses = namespace::make_tree(making.identity, making.prepared, making.kept)?;
         let runtime = runtime_folder(making.identity).map_err(step("make a runtime folder"))?;
         let server = start_server(making)?;
