@@ -50,10 +50,68 @@ fn a_session_survives_restarts_and_is_seen_in_ghosts_alone() {
     assert_eq!(succeeded(&project.run(line)), "session\n");
     project.assert_nothing_left();
     for name in [".infisical", "infisical-keyring"] {
-        assert_eq!(fs::read_dir(home(&project, name)).unwrap().count(), 0, "{name}");
+        assert!(!home(&project, name).exists(), "{name}");
     }
     let again = project.run("cat ~/.infisical/infisical-config.json ~/infisical-keyring/me");
     assert_eq!(succeeded(&again), "session\nkey\n");
+}
+
+/// Places that were made for a ghost go with the last one, also after a kill; what a user made stays.
+#[test]
+fn places_that_a_ghost_made_go_with_the_last_one_and_those_of_the_user_stay() {
+    let project = Project::with_vault();
+    let [session, keyring] = [".infisical", "infisical-keyring"].map(|name| home(&project, name));
+    assert!(!session.exists() && !keyring.exists());
+    // One that the user has, empty as it is, and one that the ghost makes.
+    fs::create_dir(&session).unwrap();
+    let made = fs::metadata(&session).unwrap().ino();
+    assert!(project.run("ls -d ~/.infisical ~/infisical-keyring").status.success());
+    assert_eq!(fs::metadata(&session).unwrap().ino(), made);
+    assert!(!keyring.exists());
+
+    // After a kill of everything, by the next ghost; and what was put there meanwhile stays.
+    for is_used in [false, true] {
+        let mut child = project.start("sleep 100");
+        assert!(keyring.exists());
+        for pid in project.processes() {
+            kill(pid, "KILL");
+        }
+        child.wait().unwrap();
+        wait_until("its processes are gone", || project.processes().is_empty());
+        if is_used {
+            // Held by the dead ghost's placeholder until the next one sweeps.
+            let lines = "umount \"$0\"; echo mine > \"$0\"/mine";
+            let put = project.command("sh", &["-c", lines, keyring.to_str().unwrap()]).status();
+            assert!(put.unwrap().success());
+        }
+        assert!(project.run("true").status.success());
+        assert_eq!(keyring.exists(), is_used, "moved into the vault, but the folder is the user's");
+    }
+    assert!(session.exists());
+}
+
+/// Two ghosts of one home stand on the same places: the first one's end takes nothing from the second.
+#[test]
+fn places_stay_for_as_long_as_any_ghost_of_the_user_lives() {
+    let first = Project::with_vault();
+    let second = first.another();
+    assert!(second.run("true").status.success());
+    let keyring = home(&first, "infisical-keyring");
+    assert!(!keyring.exists());
+    // The project is what both sides of a ghost see.
+    let waiting = "until [ -e go ]; do sleep 0.05; done; ls ~/infisical-keyring";
+    let end = |project: &Project| write(&project.path().join("project/go"), "");
+    let one = first.start(waiting);
+    let other = second.start(waiting);
+    end(&first);
+    assert!(finish(one).status.success());
+    assert!(keyring.exists());
+    // Long enough to be noticed by one whose mount point is gone.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    end(&second);
+    let ended = finish(other);
+    assert!(ended.status.success(), "{ended:?}");
+    assert!(!keyring.exists());
 }
 
 #[test]
@@ -137,6 +195,7 @@ fn a_bridge_cannot_be_moved_away_or_written_beside() {
     let project = Project::with_vault();
     for name in [".infisical", "infisical-keyring"] {
         let (at, away) = (home(&project, name), home(&project, "away"));
+        fs::create_dir(&at).unwrap();
         fs::rename(&at, &away).unwrap();
         fs::rename(&away, &at).unwrap();
         fs::write(at.join("free"), "").unwrap();
@@ -164,7 +223,6 @@ fn a_link_in_place_of_a_bridge_is_not_followed() {
     let project = Project::with_vault();
     let elsewhere = home(&project, "elsewhere");
     write(&elsewhere.join("file"), "mine");
-    fs::remove_dir(home(&project, ".infisical")).unwrap();
     symlink(&elsewhere, home(&project, ".infisical")).unwrap();
     let output = project.run("true");
     assert_eq!(output.status.code(), Some(69), "{output:?}");

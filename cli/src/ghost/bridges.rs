@@ -4,6 +4,7 @@
 //! is read, made, moved or removed on the way is so by a child with the caller's rights alone.
 
 use super::link::{Link, Received};
+use super::made::Share;
 use super::mountpoint::{self, Held, MountPoint};
 use super::namespace;
 use super::place::Taken;
@@ -51,11 +52,22 @@ pub(crate) struct Bridged {
     pub(crate) warnings: Vec<(String, String)>,
 }
 
-/// Finds the places with the caller's rights, makes those that are missing, and holds them.
-pub(crate) fn find(request: &Request, identity: &Identity, taken: &Taken) -> Result<Vec<Point>> {
+/// Finds the places with the caller's rights, makes those that are missing for as long as ghosts live,
+/// and holds them.
+pub(crate) fn find(
+    request: &Request,
+    identity: &Identity,
+    taken: &Taken,
+    share: &Share,
+) -> Result<Vec<Point>> {
     let hold = |bridge: Bridge| {
         let home = request.home.path();
         let (place, plain) = mountpoint::find(home, bridge.in_home(), identity.uid, identity.gid)?;
+        if place.made {
+            share
+                .note(&place.path, &plain)
+                .map_err(|cause| Error::environment("cannot note a folder").caused_by(cause))?;
+        }
         let held = place.hold(&plain, taken, request.rootless)?;
         Ok(Point { bridge, place, plain, held })
     };

@@ -11,11 +11,13 @@ use super::supervisor::{self, Making};
 use super::{privilege, teardown};
 use crate::backend::{self, Backend};
 use crate::error::{Error, Kind, Result};
+use crate::sys::identity::Identity;
 use crate::sys::process;
 use crate::ui::Ui;
 use nix::unistd::{Gid, Pid, Uid};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
@@ -54,7 +56,8 @@ pub(crate) fn keep(keeping: Keeping, ui: &Ui) -> Result<u8> {
         }
         taken => taken?,
     };
-    teardown::sweep(&taken)?;
+    let home = keeping.request.home.clone();
+    teardown::sweep(&taken, home.path(), &identity)?;
     let watch = Watch::begin()?;
     let (mut link, outside) = Link::pair().map_err(failed)?;
     let stdin = keeping.streams[0].try_clone().map_err(failed)?;
@@ -64,6 +67,7 @@ pub(crate) fn keep(keeping: Keeping, ui: &Ui) -> Result<u8> {
     let parent = Pid::this();
     let Keeping { request, secret, streams, outer, upstream, .. } = keeping;
     let lock = taken.lock().try_clone().map_err(failed)?;
+    let kept_identity = identity.clone();
     let making =
         Making { request, identity, taken, secret, client: outside, streams, outer, upstream };
     let pid = process::fork(|| {
@@ -85,7 +89,7 @@ pub(crate) fn keep(keeping: Keeping, ui: &Ui) -> Result<u8> {
         Outcome::Exit(status) => Ok(status),
         Outcome::Failed(error) => Err(error),
         Outcome::Lost => {
-            clean_up(&place, lock, backend.as_ref())?;
+            clean_up(&place, lock, backend.as_ref(), home.path(), &kept_identity)?;
             super::note::remove_stale(vault.image.path(), keeping.uid, keeping.gid);
             Err(client::killed().hint(format!("the supervisor ended with status {}", ended.status)))
         }
@@ -127,7 +131,13 @@ pub(crate) fn taken_by_another() -> Error {
 }
 
 /// Waits until everything of a killed ghost is gone, then sweeps.
-fn clean_up(place: &Place, lock: OwnedFd, backend: &dyn Backend) -> Result<()> {
+fn clean_up(
+    place: &Place,
+    lock: OwnedFd,
+    backend: &dyn Backend,
+    home: &Path,
+    identity: &Identity,
+) -> Result<()> {
     let deadline = Instant::now() + GOING;
     // PDEATHSIG ends init, and the kernel everything below it; all of it is ours to reap.
     while nix::sys::wait::waitpid(None, Some(nix::sys::wait::WaitPidFlag::WNOHANG)).is_ok() {
@@ -138,7 +148,7 @@ fn clean_up(place: &Place, lock: OwnedFd, backend: &dyn Backend) -> Result<()> {
     }
     backend.close()?;
     match place.adopt(lock)? {
-        Some(taken) => teardown::remove(&taken),
+        Some(taken) => teardown::remove(&taken, home, identity),
         None => Ok(()),
     }
 }

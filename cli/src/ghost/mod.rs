@@ -4,7 +4,7 @@
 //! crash there leaves. Which process runs what:
 //! - client: [`client`], [`open`] (what it decides is in [`plan`]);
 //! - keeper: [`keeper`];
-//! - supervisor: [`supervisor`], [`served`], [`clients`], [`join`], [`teardown`], and [`terminal`] in a child
+//! - supervisor: [`supervisor`], [`hearing`], [`served`], [`clients`], [`join`], [`made`], [`teardown`], and [`terminal`] in a child
 //!   per session;
 //! - init: [`init`], [`namespace`], [`bridges`], [`session`], [`shell`];
 //! - server: the backend's, with [`server`] and [`sandbox`].
@@ -12,11 +12,13 @@
 pub(crate) mod bridges;
 pub(crate) mod client;
 pub(crate) mod clients;
+mod hearing;
 mod held;
 pub(crate) mod init;
 pub(crate) mod join;
 pub(crate) mod keeper;
 pub(crate) mod link;
+mod made;
 pub(crate) mod mountpoint;
 pub(crate) mod namespace;
 pub(crate) mod note;

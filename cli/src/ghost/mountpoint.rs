@@ -21,6 +21,8 @@ pub(crate) const SECRETS: &str = "secrets";
 pub(crate) struct MountPoint {
     /// Its path, free of links.
     pub(crate) path: PathBuf,
+    /// Whether it was missing, and was made to be one.
+    pub(crate) made: bool,
     facts: Facts,
 }
 
@@ -47,7 +49,7 @@ pub(crate) fn find(home: &Path, name: &str, uid: Uid, gid: Gid) -> Result<(Mount
     let rights = FileRights::of(uid, gid).map_err(failed)?;
     let home = std::fs::canonicalize(home).map_err(failed)?;
     let parent = folder::open_without_links(&home).map_err(failed)?;
-    folder::make(&parent, name, 0o700).map_err(failed)?;
+    let made = folder::make_missing(&parent, name, 0o700).map_err(failed)?;
     let opened = folder::open_below(&parent, Path::new(name)).map_err(failed)?;
     drop(rights);
     let facts = folder::facts(&opened).map_err(failed)?;
@@ -56,7 +58,7 @@ pub(crate) fn find(home: &Path, name: &str, uid: Uid, gid: Gid) -> Result<(Mount
     if facts.uid != uid.as_raw() && !roots {
         return Err(failed(io::Error::other("it belongs to another user")));
     }
-    Ok((MountPoint { path: home.join(name), facts }, opened))
+    Ok((MountPoint { path: home.join(name), made, facts }, opened))
 }
 
 impl MountPoint {

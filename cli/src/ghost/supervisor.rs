@@ -1,18 +1,20 @@
 //! The supervisor: makes the ghost, serves its clients, and verifies that it is gone.
 //!
-//! Steps 4 to 14 of GHOST.md, as far as they happen outside. One process, one loop, no threads; it
+//! Steps 4 to 14 of GHOST.md, as far as they happen outside; what it is told on the way is in
+//! [`super::hearing`]. One process, one loop, no threads; it
 //! never waits for anybody whom it does not also watch.
 
 use super::bridges::{self, Point};
 use super::clients::{Client, Standing};
 use super::held;
 use super::join::Door;
-use super::link::{Link, Received};
+use super::link::Link;
+use super::made::Share;
 use super::mountpoint::{self, Held, MountPoint};
 use super::place::Taken;
-use super::protocol::{Failure, FromInit, GhostStatus, Raw, Request, ToClient, ToInit};
+use super::protocol::{Failure, GhostStatus, Raw, Request, ToClient, ToInit};
 use super::served::Witness;
-use super::{init, namespace, privilege, shell, teardown};
+use super::{init, namespace, privilege, teardown};
 use crate::backend::{self, Backend, Opening};
 use crate::error::{Error, Kind, Result};
 use crate::sys::identity::{FileRights, Identity};
@@ -80,6 +82,7 @@ pub(crate) struct Supervisor {
     pub(crate) mount_point: MountPoint,
     pub(super) held: Held,
     pub(super) points: Vec<Point>,
+    pub(super) share: Option<Share>,
     pub(super) backend: Box<dyn Backend>,
     pub(super) init: Option<(Pid, Link)>,
     pub(crate) server: Option<Link>,
@@ -99,6 +102,7 @@ pub(crate) struct Supervisor {
 /// Runs the supervisor; returns its exit status.
 pub(crate) fn run(making: Making) -> i32 {
     let Making { client, .. } = &making;
+    let (home, identity) = (making.request.home.clone(), making.identity.clone());
     let early = match prepare() {
         Ok(events) => events,
         Err(error) => {
@@ -113,7 +117,7 @@ pub(crate) fn run(making: Making) -> i32 {
         }
         Err(stillborn) => {
             let (error, client, taken) = *stillborn;
-            let swept = teardown::remove(&taken);
+            let swept = teardown::remove(&taken, home.path(), &identity);
             let _ = client.send(&ToClient::Failed(error.into()), &[]);
             i32::from(swept.is_err())
         }
@@ -144,7 +148,7 @@ impl Supervisor {
         let found = mount_points(&request, &identity, &taken)
             .map(|held| (held, backend::of(&request.vault, request.state.path(), &identity)))
             .and_then(|made| Ok((made, Door::open(&taken)?)));
-        let (((held, mount_point, points), backend), door) = match found {
+        let (((held, mount_point, points, share), backend), door) = match found {
             Ok(found) => found,
             Err(error) => return Err(Box::new((error, client, taken))),
         };
@@ -158,6 +162,7 @@ impl Supervisor {
             mount_point,
             held,
             points,
+            share: Some(share),
             backend,
             init: None,
             server: None,
@@ -272,84 +277,6 @@ impl Supervisor {
         })
     }
 
-    fn hear_signals(&mut self) {
-        while let Ok(Some(signal)) = signals::next(&self.events) {
-            match signal {
-                Signal::SIGCHLD => self.reap(),
-                signal => self.end(Err(Error::interrupted(signal as i32).into())),
-            }
-        }
-    }
-
-    fn reap(&mut self) {
-        while let Ok(Some(ended)) = process::reap() {
-            if self.init.as_ref().is_some_and(|(pid, _)| *pid == ended.pid) {
-                // What it and the server still said comes first.
-                self.hear_init();
-                self.hear_server();
-                self.init = None;
-                if self.holder.is_none() {
-                    self.server = None;
-                }
-                let unexpected = Error::internal("the ghost was killed from outside")
-                    .hint("its vault opens at the last commit");
-                self.end(Err(unexpected.into()));
-            }
-            let agent =
-                self.clients.iter().find(|(_, client)| client.agent_pid() == Some(ended.pid));
-            if let Some(session) = agent.map(|(session, _)| *session) {
-                self.agent_ended(session);
-            }
-            self.holder_ended(ended.pid);
-            self.settle();
-        }
-    }
-
-    fn hear_init(&mut self) {
-        while let Some((_, link)) = &mut self.init {
-            match link.try_receive::<FromInit>() {
-                Ok(Some(Received::Message(message, fds))) => self.obey_init(message, fds),
-                // Nothing more for now, or its end as a process follows.
-                _ => return,
-            }
-        }
-    }
-
-    fn obey_init(&mut self, message: FromInit, fds: Vec<OwnedFd>) {
-        match message {
-            FromInit::Ready { weaknesses } => {
-                self.weaknesses.extend(weaknesses);
-                // A ghost that is ending already has no use for its vault.
-                if self.phase != Phase::Making {
-                    return;
-                }
-                self.phase = Phase::Looking;
-                if let Some(exists) = self.waiting.take() {
-                    self.ready_to_open(exists);
-                }
-            }
-            FromInit::Revealed { notices, warnings } => self.revealed(&notices, &warnings),
-            FromInit::Started { session } => self.session_started(session, fds.into_iter().next()),
-            FromInit::Ended { session, status, failure } => {
-                self.session_ended(session, failure.map_or(Ok(status), Err));
-            }
-            FromInit::ServerEnded { .. } if self.phase == Phase::Closing => {}
-            FromInit::ServerEnded { status } => {
-                self.hear_server();
-                let error =
-                    Error::internal(format!("the vault's server ended early, status {status}"))
-                        .hint("the vault opens at its last commit");
-                self.fail(error);
-            }
-            FromInit::Displaced => self.fail(
-                Error::environment("a mount point was moved or removed from outside")
-                    .hint("the ghost was ended so that nothing is written beside the vault"),
-            ),
-            FromInit::Unmounted => {}
-            FromInit::Failed(failure) => self.end(Err(failure)),
-        }
-    }
-
     pub(super) fn as_caller<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let rights = FileRights::of(self.identity.uid, self.identity.gid)?;
         let done = work();
@@ -357,119 +284,6 @@ impl Supervisor {
         // Lost with the change of rights.
         process::die_with_parent(Signal::SIGTERM)?;
         done
-    }
-
-    pub(super) fn vault_is_open(&mut self, mount: Option<&OwnedFd>) {
-        match (mount, &self.holder) {
-            (Some(mount), Some(_)) => self.hand_over(mount),
-            (None, None) => {
-                self.phase = Phase::Revealing;
-                self.tell_init(&ToInit::Reveal, &[]);
-            }
-            _ => self.fail(Error::internal("the vault's server talks out of order")),
-        }
-    }
-
-    fn revealed(&mut self, notices: &[String], warnings: &[(String, String)]) {
-        if self.phase != Phase::Revealing {
-            return;
-        }
-        self.phase = Phase::Open;
-        if let Err(cause) = shell::write_rc_files(self.taken.folder()) {
-            self.warn(
-                &format!("the shell's prompt stays as it is: {cause}"),
-                "the ghost works all the same",
-            );
-        }
-        self.greet();
-        for sentence in notices {
-            self.notice(sentence);
-        }
-        for (text, hint) in warnings {
-            self.warn(text, hint);
-        }
-        // A session's output must not come before what is said about it.
-        if let Some(first) = self.clients.get_mut(&FIRST) {
-            first.standing = Standing::Told;
-            first.say(&ToClient::ShowAll);
-        }
-    }
-
-    fn greet(&self) {
-        let path = self.mount_point.path.display();
-        self.notice(&format!("The vault is open at {path}, in this ghost and nowhere else."));
-        for sentence in self.weaknesses.iter().chain(&self.request.notices) {
-            self.notice(sentence);
-        }
-    }
-
-    pub(crate) fn start_session(&mut self, session: u32) {
-        let Some(client) = self.clients.get_mut(&session) else { return };
-        client.standing = Standing::Starting;
-        let message = ToInit::Start {
-            session,
-            request: Box::new(client.request.clone()),
-            terminal: client.has_terminal(),
-            terminals: client.terminals,
-        };
-        let streams = client.stream_copies();
-        match streams {
-            Ok(streams) => {
-                let fds: Vec<BorrowedFd<'_>> = streams.iter().map(AsFd::as_fd).collect();
-                self.tell_init(&message, &fds);
-            }
-            Err(cause) => {
-                let error = Error::environment("cannot hand the terminal over").caused_by(cause);
-                self.dismiss(session, Err(error.into()));
-            }
-        }
-    }
-
-    fn session_started(&mut self, session: u32, master: Option<OwnedFd>) {
-        let identity = self.identity.clone();
-        let Some(client) = self.clients.get_mut(&session) else { return };
-        client.standing = Standing::Running;
-        if let Some(master) = master
-            && let Err(error) = client.relay(master, &identity)
-        {
-            self.dismiss(session, Err(error.into()));
-        }
-    }
-
-    fn session_ended(&mut self, session: u32, how: std::result::Result<u8, Failure>) {
-        let Some(client) = self.clients.get_mut(&session) else { return };
-        client.standing = Standing::Ended(how);
-        // The agent shows what is left in the pty first; its end is the session's.
-        client.release_agent();
-        if client.agent_pid().is_none() {
-            self.session_over(session);
-        }
-    }
-
-    pub(crate) fn session_over(&mut self, session: u32) {
-        let Some(client) = self.clients.get(&session) else { return };
-        let Standing::Ended(how) = &client.standing else { return };
-        let how = how.clone();
-        match session {
-            FIRST => self.end(how),
-            _ => self.dismiss(session, how),
-        }
-    }
-
-    pub(crate) fn tell_init(&mut self, message: &ToInit, fds: &[BorrowedFd<'_>]) {
-        if let Some((_, link)) = &self.init {
-            // A dead init is seen by its end as a process.
-            let _ = link.send(message, fds);
-        }
-    }
-
-    fn hear_upstream(&mut self) {
-        if let Some(link) = &mut self.upstream
-            && !matches!(link.try_receive::<()>(), Ok(None))
-        {
-            self.upstream = None;
-            self.end(Err(Error::interrupted(libc::SIGHUP).into()));
-        }
     }
 
     fn keep_time(&mut self) {
@@ -548,10 +362,11 @@ impl Supervisor {
             // Interrupted before the new vault had a name.
             let _ = self.as_caller(|| backend::image::drop_new(self.request.vault.image.path()));
         }
+        self.share = None;
         let cleaned = self
             .backend
             .close()
-            .and_then(|()| teardown::remove(&self.taken))
+            .and_then(|()| teardown::remove(&self.taken, self.request.home.path(), &self.identity))
             .and_then(|()| self.backend.verify_closed());
         let outcome = self.outcome.take().unwrap_or(Ok(0));
         let outcome = match (outcome, cleaned) {
@@ -619,11 +434,15 @@ fn mount_points(
     request: &Request,
     identity: &Identity,
     taken: &Taken,
-) -> Result<(Held, MountPoint, Vec<Point>)> {
+) -> Result<(Held, MountPoint, Vec<Point>, Share)> {
     let home = request.home.path();
+    let share = Share::take(taken, home, identity).map_err(|cause| {
+        Error::environment("cannot note what stands in the home").caused_by(cause)
+    })?;
     let (point, opened) = mountpoint::find(home, mountpoint::SECRETS, identity.uid, identity.gid)?;
     let held = point.hold(&opened, taken, request.rootless)?;
-    Ok((held, point, bridges::find(request, identity, taken)?))
+    let points = bridges::find(request, identity, taken, &share)?;
+    Ok((held, point, points, share))
 }
 
 /// What is weaker than usual about how the ghost is made, one sentence each.

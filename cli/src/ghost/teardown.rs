@@ -2,14 +2,18 @@
 //!
 //! Section 6 of GHOST.md. Whoever calls this holds the place's lock, so its ghost is dead.
 
+use super::made;
 use super::mountpoint;
 use super::place::Taken;
 use crate::error::{Error, Result};
+use crate::sys::identity::Identity;
 use crate::sys::mount;
 use std::io;
+use std::path::Path;
 
-/// Removes mounts and files of a dead ghost, and verifies by the kernel's table that none is left.
-pub(crate) fn sweep(taken: &Taken) -> Result<()> {
+/// Removes mounts and files of a dead ghost, and verifies by the kernel's table that none is left;
+/// of the caller's home folder what ghosts made there, if no other one stands on it.
+pub(crate) fn sweep(taken: &Taken, home: &Path, identity: &Identity) -> Result<()> {
     let folder = taken.place().folder();
     let failed = |cause: io::Error| {
         Error::environment("cannot clean up after the ghost")
@@ -29,12 +33,13 @@ pub(crate) fn sweep(taken: &Taken) -> Result<()> {
     if let Some(point) = left.first() {
         return Err(failed(io::Error::other(format!("'{}' is still mounted", point.display()))));
     }
-    taken.clear().map_err(failed)
+    taken.clear().map_err(failed)?;
+    made::take_away(taken, home, identity).map_err(failed)
 }
 
 /// Sweeps, and removes the ghost's folder with it.
-pub(crate) fn remove(taken: &Taken) -> Result<()> {
-    sweep(taken)?;
+pub(crate) fn remove(taken: &Taken, home: &Path, identity: &Identity) -> Result<()> {
+    sweep(taken, home, identity)?;
     taken
         .remove()
         .map_err(|cause| Error::environment("cannot remove the ghost's folder").caused_by(cause))

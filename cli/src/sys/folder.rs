@@ -43,6 +43,14 @@ pub(crate) fn facts(fd: impl AsFd) -> io::Result<Facts> {
     })
 }
 
+/// Returns when an open file was made, as seconds and nanoseconds; none where nobody keeps that.
+pub(crate) fn birth(fd: impl AsFd) -> io::Result<Option<(i64, u32)>> {
+    use rustix::fs::{AtFlags, StatxFlags};
+    let stat = rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME)?;
+    let is_kept = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
+    Ok(is_kept.then_some((stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec)))
+}
+
 /// Returns when an open file was last read or written.
 pub(crate) fn last_used(fd: impl AsFd) -> io::Result<std::time::SystemTime> {
     let stat = rustix::fs::fstat(fd)?;
@@ -224,11 +232,23 @@ pub(crate) fn open_entry(parent: impl AsFd, name: &OsStr) -> io::Result<OwnedFd>
 
 /// Makes the folder `name` in `parent`, whatever the umask; one that is there is left as it is.
 pub(crate) fn make(parent: impl AsFd, name: impl AsRef<Path>, permissions: u32) -> io::Result<()> {
+    make_missing(parent, name, permissions).map(drop)
+}
+
+/// Does the same, and returns whether it was missing.
+pub(crate) fn make_missing(
+    parent: impl AsFd,
+    name: impl AsRef<Path>,
+    permissions: u32,
+) -> io::Result<bool> {
     let (parent, name) = (parent.as_fd(), name.as_ref());
     let mode = Mode::from_raw_mode(permissions);
     match rustix::fs::mkdirat(parent, name, mode) {
-        Ok(()) => Ok(rustix::fs::chmodat(parent, name, mode, rustix::fs::AtFlags::empty())?),
-        Err(rustix::io::Errno::EXIST) => Ok(()),
+        Ok(()) => {
+            rustix::fs::chmodat(parent, name, mode, rustix::fs::AtFlags::empty())?;
+            Ok(true)
+        }
+        Err(rustix::io::Errno::EXIST) => Ok(false),
         Err(errno) => Err(errno.into()),
     }
 }
@@ -240,6 +260,19 @@ pub(crate) fn open_file(parent: impl AsFd, name: &str, permissions: u32) -> io::
     Ok(rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(permissions))?)
 }
 
+/// Opens the regular file `name` in `parent` for reading and writing, if there is one, never through a link.
+pub(crate) fn open_existing(
+    parent: impl AsFd,
+    name: impl AsRef<OsStr>,
+) -> io::Result<Option<OwnedFd>> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    match rustix::fs::openat(parent, name.as_ref(), flags, Mode::empty()) {
+        Ok(file) => Ok(Some(file)),
+        Err(rustix::io::Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 /// Takes an exclusive lock on an open file without waiting; false when another holds it.
 pub(crate) fn try_lock(fd: impl AsFd) -> io::Result<bool> {
     match rustix::fs::flock(fd, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
@@ -247,6 +280,25 @@ pub(crate) fn try_lock(fd: impl AsFd) -> io::Result<bool> {
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Opens a folder that is open by path alone, and waits for the exclusive lock on it.
+pub(crate) fn lock(folder: impl AsFd) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(folder, ".", flags, Mode::empty())?;
+    rustix::fs::flock(&opened, rustix::fs::FlockOperation::LockExclusive)?;
+    Ok(opened)
+}
+
+/// Waits for a lock on an open file that others may share.
+pub(crate) fn lock_shared(fd: impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::flock(fd, rustix::fs::FlockOperation::LockShared)?)
+}
+
+/// Opens an open file once more, to add to its end whatever others add meanwhile.
+pub(crate) fn reopen_to_append(fd: &impl AsFd) -> io::Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(CWD, path_of(fd), flags, Mode::empty())?)
 }
 
 /// Turns the exclusive lock on an open file into one that readers may share.
