@@ -252,6 +252,7 @@ fn no_value_or_token_is_left_anywhere_outside_of_the_vault() {
     assert_eq!(places_that_hold(kept, &disk.mounted, since), Vec::<PathBuf>::new(), "{start}");
     // What lay in the clear before it was moved into the vault did touch the disk: that is told.
     let plain = sourced.project.path().join("home/.infisical/old");
+    fs::create_dir_all(plain.parent().unwrap()).unwrap();
     fs::write(&plain, &migrated).unwrap();
     sourced.as_they_are("cat ~/.infisical/old");
     assert!(!plain.exists());

@@ -1,7 +1,7 @@
 //! `enter`: bytes, sizes, signals and statuses pass through as they are.
 
 use super::fixture::{Host, wait_until};
-use super::terminal::Terminal;
+use harness::terminal::Terminal;
 use std::io::Write;
 use std::process::Stdio;
 
@@ -15,7 +15,7 @@ fn entered() -> Host {
 fn on_a_terminal_keys_arrive_one_by_one_and_no_output_is_lost() {
     let host = entered();
     let mut terminal = Terminal::run(
-        &host,
+        host.command("script"),
         "stty rows 31 cols 97; tazpod enter; echo status=$?; stty -a | grep -c ' icanon'",
     );
     terminal.press("stty size; echo te''rm=$TERM; tty; test -t 0 && test -t 1 && test -t 2 && echo all-th''ree\n");
@@ -40,7 +40,8 @@ fn on_a_terminal_keys_arrive_one_by_one_and_no_output_is_lost() {
 #[test]
 fn a_changed_size_and_ctrl_c_reach_the_program() {
     let host = entered();
-    let mut terminal = Terminal::run(&host, "echo outer=$(tty); tazpod enter; echo status=$?");
+    let mut terminal =
+        Terminal::run(host.command("script"), "echo outer=$(tty); tazpod enter; echo status=$?");
     terminal.wait_for("outer=/dev/pts/");
     let outer = terminal.word_after("outer=");
     terminal.press("trap 'echo si''ze=$(stty size)' WINCH; echo re''ady\n");
@@ -110,8 +111,10 @@ fn users_folders_and_statuses_are_the_programs_own() {
 #[test]
 fn a_container_that_is_killed_ends_enter_and_the_terminal_is_as_before() {
     let host = entered();
-    let mut terminal =
-        Terminal::run(&host, "tazpod enter; echo status=$?; stty -a | grep -c ' icanon'");
+    let mut terminal = Terminal::run(
+        host.command("script"),
+        "tazpod enter; echo status=$?; stty -a | grep -c ' icanon'",
+    );
     terminal.press("echo re''ady\n");
     terminal.wait_for("ready");
     host.docker(&["kill", &host.name()]);

@@ -1,8 +1,8 @@
 //! Ghosts in the project's container, opened by commands that are typed on the host.
 
 use super::fixture::{Host, PASSPHRASE, holds, wait_until};
-use super::terminal::Terminal;
 use harness::engine::Engine;
+use harness::terminal::Terminal;
 use std::fs;
 use std::io::Write;
 use std::process::{Output, Stdio};
@@ -41,8 +41,10 @@ fn pull(host: &Host, line: &str) -> Output {
 
 /// Opens a ghost on a terminal and leaves it open.
 fn open(host: &Host) -> Terminal {
-    let mut terminal =
-        Terminal::run(host, "tazpod pull --passphrase-file passphrase; echo status=$?");
+    let mut terminal = Terminal::run(
+        host.command("script"),
+        "tazpod pull --passphrase-file passphrase; echo status=$?",
+    );
     terminal.press("echo ready=$(cat ~/secrets/file)\n");
     terminal.wait_for(&format!("ready={SECRET}"));
     terminal
@@ -189,8 +191,10 @@ fn a_container_killed_under_a_ghost_leaves_a_vault_that_opens() {
 #[test]
 fn ctrl_c_at_the_passphrase_leaves_nothing_open() {
     let host = host();
-    let mut terminal =
-        Terminal::run(&host, "tazpod pull; echo status=$?; stty -a | grep -c ' icanon'");
+    let mut terminal = Terminal::run(
+        host.command("script"),
+        "tazpod pull; echo status=$?; stty -a | grep -c ' icanon'",
+    );
     terminal.wait_for("assphrase");
     terminal.press("half a pass\u{3}");
     let (seen, _) = terminal.end();

@@ -8,4 +8,3 @@ mod ghosts;
 mod image;
 mod lifecycle;
 mod speed;
-mod terminal;

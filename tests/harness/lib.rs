@@ -9,3 +9,4 @@ pub mod infisical;
 pub mod process;
 #[cfg(feature = "root")]
 pub mod stage;
+pub mod terminal;

@@ -7,3 +7,5 @@ mod ghost;
 mod joining;
 mod kills;
 mod plain;
+mod steps;
+mod terminal;

@@ -5,7 +5,6 @@ use super::context::Context;
 use super::credentials;
 use super::engine::{Engine, EngineError, Layer};
 use crate::error::{Error, Result};
-use crate::project::legacy;
 use crate::ui::Ui;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -98,8 +97,7 @@ pub(crate) fn require(engine: &dyn Engine, reference: &str) -> Result<Option<Str
 
 /// Returns what never goes into a build.
 pub(crate) fn private(root: &Path, vault: &Path) -> Vec<PathBuf> {
-    let mut never =
-        vec![root.join(".tazpod/vault"), root.join(legacy::FOLDER), root.join(".gemini")];
+    let mut never = vec![root.join(".tazpod/vault"), root.join(".gemini")];
     never.push(vault.to_owned());
     never
 }

@@ -1,13 +1,12 @@
 //! A person at a terminal: `script` makes one, and what is typed comes through a pipe.
 
-use super::fixture::Host;
 use std::io::{Read, Write};
-use std::process::{Child, ChildStdin, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 /// A shell line on a terminal of its own.
-pub(crate) struct Terminal {
+pub struct Terminal {
     child: Child,
     keyboard: ChildStdin,
     screen: Receiver<Vec<u8>>,
@@ -15,8 +14,11 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    pub(crate) fn run(host: &Host, line: &str) -> Self {
-        let mut script = host.command("script");
+    /// Runs a line; `script` is the command of that name, with environment, folder and user.
+    ///
+    /// # Panics
+    /// Without `script`.
+    pub fn run(mut script: Command, line: &str) -> Self {
         script.args(["--quiet", "--return", "--flush", "--echo", "never", "--command", line]);
         script.arg("/dev/null").env("TERM", "xterm");
         let mut child = script
@@ -24,8 +26,8 @@ impl Terminal {
             .stdout(Stdio::piped())
             .spawn()
             .expect("script is installed");
-        let keyboard = child.stdin.take().unwrap();
-        let mut output = child.stdout.take().unwrap();
+        let keyboard = child.stdin.take().expect("a child of ours");
+        let mut output = child.stdout.take().expect("a child of ours");
         let (sender, screen) = channel();
         std::thread::spawn(move || {
             let mut bytes = [0; 4096];
@@ -39,12 +41,18 @@ impl Terminal {
     }
 
     /// Reads the screen until `text` is there.
-    pub(crate) fn wait_for(&mut self, text: &str) {
+    ///
+    /// # Panics
+    /// When it is not there in time.
+    pub fn wait_for(&mut self, text: &str) {
         self.wait_for_times(text, 1);
     }
 
     /// Reads the screen until `text` is there so many times.
-    pub(crate) fn wait_for_times(&mut self, text: &str, times: usize) {
+    ///
+    /// # Panics
+    /// When it is not there in time.
+    pub fn wait_for_times(&mut self, text: &str, times: usize) {
         let end = Instant::now() + Duration::from_secs(60);
         while self.seen.matches(text).count() < times {
             match self.screen.recv_timeout(end.saturating_duration_since(Instant::now())) {
@@ -60,26 +68,50 @@ impl Terminal {
     }
 
     /// Types.
-    pub(crate) fn press(&mut self, keys: &str) {
-        self.keyboard.write_all(keys.as_bytes()).unwrap();
+    ///
+    /// # Panics
+    /// When nobody reads any more.
+    pub fn press(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).expect("a child of ours");
+    }
+
+    /// What was on the screen so far.
+    #[must_use]
+    pub fn seen(&self) -> &str {
+        &self.seen
     }
 
     /// What follows the last `mark` on the screen, up to white space.
-    pub(crate) fn word_after(&self, mark: &str) -> String {
+    #[must_use]
+    pub fn word_after(&self, mark: &str) -> String {
         let rest = self.seen.rsplit(mark).next().unwrap_or_default();
         rest.split_whitespace().next().unwrap_or_default().to_owned()
     }
 
     /// Reads to the end; returns all that was on the screen, and the line's status.
-    pub(crate) fn end(mut self) -> (String, i32) {
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub fn end(mut self) -> (String, i32) {
         while let Ok(bytes) = self.screen.recv_timeout(Duration::from_secs(60)) {
             self.seen += &String::from_utf8_lossy(&bytes);
         }
-        let ended = harness::stage::within(60, || self.child.try_wait().unwrap().is_some());
+        let ended = has_ended(&mut self.child);
         assert!(ended, "still on the terminal: {:?}", self.seen);
-        let status = self.child.wait().unwrap();
+        let status = self.child.wait().expect("a child of ours");
         (self.seen.clone(), status.code().unwrap_or(-1))
     }
+}
+
+fn has_ended(child: &mut Child) -> bool {
+    let end = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < end {
+        if child.try_wait().is_ok_and(|status| status.is_some()) {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    false
 }
 
 impl Drop for Terminal {
