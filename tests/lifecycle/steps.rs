@@ -118,12 +118,21 @@ struct Traced {
     by_sudo: bool,
     victim: Option<Step>,
     met: bool,
+    /// A process that does nothing until the victim is dead, by what it is for, and its number once it is born.
+    held: Option<(&'static str, Option<Pid>)>,
+    /// Who was born before their parents told.
+    unnamed: BTreeSet<Pid>,
 }
 
 impl Traced {
-    #[allow(clippy::zombie_processes, reason = "the tracer waits for every process")]
     /// Runs a whole ghost; a process that is about to take the step `victim` is killed instead.
     fn run(scene: &Scene, victim: Option<Step>) -> Self {
+        Self::holding(scene, victim, None)
+    }
+
+    /// Does the same, and lets the process `held` begin only when that one is dead.
+    #[allow(clippy::zombie_processes, reason = "the tracer waits for every process")]
+    fn holding(scene: &Scene, victim: Option<Step>, held: Option<&'static str>) -> Self {
         let mut child = scene.waiting_pull().spawn().unwrap();
         let first = Pid::from_raw(i32::try_from(child.id()).unwrap());
         let options = Options::PTRACE_O_TRACESYSGOOD
@@ -142,6 +151,8 @@ impl Traced {
             by_sudo: scene.by_sudo,
             victim,
             met: false,
+            held: held.map(|role| (role, None)),
+            unnamed: BTreeSet::new(),
         };
         let (births, watched) = mpsc::channel();
         births.send(first).unwrap();
@@ -170,6 +181,7 @@ impl Traced {
                 WaitStatus::PtraceSyscall(pid) => self.system_call(pid),
                 WaitStatus::PtraceEvent(pid, _, event) => self.event(pid, event, births),
                 WaitStatus::Stopped(pid, signal) => ptrace::syscall(pid, signal),
+                WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..) => self.death(pid),
                 _ => Ok(()),
             };
         }
@@ -186,12 +198,45 @@ impl Traced {
                 let name = self.name_child(parent);
                 self.processes.insert(child, (name, 0));
                 births.send(child).unwrap();
+                if self.unnamed.remove(&child) && !self.holds(child) {
+                    ptrace::syscall(child, None)?;
+                }
+            }
+        }
+        if event == libc::PTRACE_EVENT_STOP && self.held.is_some() {
+            if !self.processes.contains_key(&process_of(pid)) {
+                self.unnamed.insert(pid);
+                return Ok(());
+            }
+            if self.holds(pid) {
+                return Ok(());
             }
         }
         if event == Event::PTRACE_EVENT_EXEC as i32 && is_helper(pid) {
             self.processes.insert(pid, ("keeper".to_owned(), 0));
         }
         ptrace::syscall(pid, None)
+    }
+
+    /// Whether a process that was just born has to wait.
+    fn holds(&mut self, pid: Pid) -> bool {
+        match (&mut self.held, self.processes.get(&pid)) {
+            (Some((role, waiting)), Some((name, _))) if role == name => {
+                *waiting = Some(pid);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Lets the held process begin once the victim is dead.
+    fn death(&mut self, pid: Pid) -> nix::Result<()> {
+        let role = self.processes.get(&pid).map(|(role, _)| role);
+        let is_victim = self.met && role == self.victim.as_ref().map(|(role, ..)| role);
+        if is_victim && let Some((_, Some(waiting))) = self.held.take() {
+            return ptrace::syscall(waiting, None);
+        }
+        Ok(())
     }
 
     fn name_child(&mut self, parent: Pid) -> String {
@@ -309,6 +354,20 @@ fn kill_of_the_keeper_at_each_step_leaves_nothing_and_the_next_pull_works() {
 #[test]
 fn kill_of_the_supervisor_at_each_step_leaves_nothing_and_the_next_pull_works() {
     kill_at_each_step(&by_root(), |role| role == "supervisor");
+}
+
+/// Init is born, and its parent is dead before init does anything: no signal tells it, only the end of their link.
+#[test]
+fn init_that_was_bound_too_late_ends_with_its_supervisor() {
+    let scene = by_root();
+    let steps = Traced::run(&scene, None).steps;
+    let mut own = steps.iter().filter(|(role, ..)| role == "supervisor");
+    let makes = |step: &&Step| ["fork", "clone", "clone3"].contains(&step.1);
+    own.find(makes).expect("it makes init");
+    let next = own.next().expect("it goes on").clone();
+    let traced = Traced::holding(&scene, Some(next.clone()), Some("init"));
+    assert!(traced.met, "{next:?}");
+    scene.assert_whole(&format!("{next:?}"));
 }
 
 #[test]
