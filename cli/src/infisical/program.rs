@@ -22,29 +22,21 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use zeroize::Zeroizing;
 
 /// Variables that the program needs or that a person sets for it; none holds a token.
-pub(super) const KEPT: [&str; 18] = [
+pub(super) const KEPT: [&str; 10] = [
     "PATH",
     "TERM",
     "LANG",
     "LC_ALL",
     "TMPDIR",
     "XDG_RUNTIME_DIR",
-    "HTTP_PROXY",
-    "http_proxy",
-    "HTTPS_PROXY",
-    "https_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-    "NO_PROXY",
-    "no_proxy",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "INFISICAL_CUSTOM_HEADERS",
     "INFISICAL_VAULT_FILE_PASSPHRASE",
 ];
 
-/// Those of them that name a proxy, or what needs none.
-const PROXIES: [&str; 8] = [
+/// Those that name a proxy, or what needs none; kept unless the configuration decides.
+pub(super) const PROXIES: [&str; 8] = [
     "HTTP_PROXY",
     "http_proxy",
     "HTTPS_PROXY",
@@ -151,16 +143,18 @@ impl Program {
     fn bare(&self) -> Command {
         let mut command = Command::new(&self.path);
         command.current_dir("/").env_clear().env("HOME", &self.home);
-        for name in KEPT {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
+        let mut keep = |names: &[&str]| {
+            for name in names {
+                if let Some(value) = std::env::var_os(name) {
+                    command.env(name, value);
+                }
             }
-        }
-        if let Some(proxy) = &self.settings.proxy {
-            for name in PROXIES {
-                command.env_remove(name);
-            }
-            if proxy != NO_PROXY {
+        };
+        keep(&KEPT);
+        match self.settings.proxy.as_deref() {
+            None => keep(&PROXIES),
+            Some(NO_PROXY) => {}
+            Some(proxy) => {
                 command.env("HTTPS_PROXY", proxy).env("HTTP_PROXY", proxy);
             }
         }

@@ -97,6 +97,7 @@ fn program_gets_no_terminal_no_token_and_no_secret() {
     let names: Vec<_> = command.get_envs().map(|(name, _)| name.to_str().unwrap()).collect();
     let known = |name: &&str| {
         super::program::KEPT.contains(name)
+            || super::program::PROXIES.contains(name)
             || ["HOME", "INFISICAL_DISABLE_UPDATE_CHECK"].contains(name)
     };
     assert!(names.iter().all(known), "{names:?}");
