@@ -1,9 +1,10 @@
 //! Folders that ghosts made in a home folder because something is seen there: the last ghost takes them away again.
 //!
-//! What is made is noted beside the ghosts' folders, in one note for all ghosts of that home, since another one
-//! may stand on the same folder when its maker ends. Each holds a share of the note's lock. Only an empty folder is removed, and only the very one that
-//! was made: by device, inode and birth. A folder that anybody has put something into is its own from
-//! then on.
+//! What is made is noted beside the ghosts' folders, in one note for all ghosts of that home, since
+//! another one may stand on the same folder when its maker ends. Each holds a share of the note's
+//! lock. Only an empty folder is removed, and only the very one that was made: by device, inode and
+//! birth. A folder that anybody has put something into is its own from then on. A kill between making
+//! a folder and noting it leaves it there, empty.
 
 use super::place::Taken;
 use super::protocol::Raw;

@@ -42,8 +42,7 @@ pub(crate) fn refuse_two(project: &Project, image: &Path) -> Result<()> {
 }
 
 /// Moves an image that the configuration does not name to the place of today if it still lies in the
-/// other; returns where it is then,
-/// with what a person should know about it.
+/// other; returns where it is then, with what a person should know about it.
 pub(crate) fn take_over(project: &Project, caller: &Caller, image: PathBuf) -> Result<Taken> {
     let (today, before) = places(project);
     let known = matches!(
