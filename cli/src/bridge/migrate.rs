@@ -1,9 +1,11 @@
 //! Moving a folder that lies in the clear into the vault: copy, verify, remove.
 //!
 //! Source and target must be on different file systems, and nothing that is mounted within either
-//! is entered: so no file is its own copy, by any path, link or bind mount. What could still make
-//! two names of one file (an overlay, a network file system that leads back here) is seen before it
-//! does harm: a file is first renamed aside, and only removed if its copy did not move with it.
+//! is entered: so no file is its own copy, by any path, link or bind mount. The target is never an
+//! overlay, which would show a file of the source as its own, and from its cache even after that was
+//! removed. What could still make two names of one file (a source that is an overlay, a network file
+//! system that leads back here) is seen before it does harm: a file is first renamed aside, and only
+//! removed if its copy did not move with it.
 //! A kill at any moment leaves each file in the source, in the target, or whole in both; the next
 //! run goes on from there. Nothing in the target is ever written over.
 
@@ -41,6 +43,9 @@ pub(crate) fn run(source: &OwnedFd, target: &OwnedFd) -> io::Result<Report> {
     if folder::facts(source)?.device == folder::facts(target)?.device {
         // The vault itself, seen through some mount: it is where it should be.
         return Ok(Report::default());
+    }
+    if folder::is_overlay(target)? {
+        return Err(io::Error::other("an overlay is mounted where the vault should be"));
     }
     let mut migration = Migration {
         source,

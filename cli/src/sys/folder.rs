@@ -43,6 +43,11 @@ pub(crate) fn facts(fd: impl AsFd) -> io::Result<Facts> {
     })
 }
 
+/// Whether what `fd` shows may be files of other folders: an overlay is laid over them.
+pub(crate) fn is_overlay(fd: impl AsFd) -> io::Result<bool> {
+    Ok(rustix::fs::fstatfs(fd)?.f_type == libc::OVERLAYFS_SUPER_MAGIC)
+}
+
 /// Returns when an open file was made, as seconds and nanoseconds; none where nobody keeps that.
 pub(crate) fn birth(fd: impl AsFd) -> io::Result<Option<(i64, u32)>> {
     use rustix::fs::{AtFlags, StatxFlags};
