@@ -40,7 +40,9 @@ impl App {
         let start = match &self.folder {
             Some(folder) => folder.clone(),
             None => env::current_dir().map_err(|cause| {
-                Error::environment("cannot tell the working folder").caused_by(cause)
+                Error::environment("cannot tell the working folder")
+                    .caused_by(cause)
+                    .hint("it may have been removed: go to another one, or name one with -C")
             })?,
         };
         Project::find(&start)

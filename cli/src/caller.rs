@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, User, getgroups, setegid, seteuid, setgroups};
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -46,6 +46,17 @@ impl Caller {
         setegid(self.gid).map_err(failed)?;
         seteuid(self.uid).map_err(failed)?;
         Ok(guard)
+    }
+
+    /// Returns the variables that tell programs who the caller is, where the environment may tell it
+    /// wrong: sudo names root, and a `HOME` that cannot be used is not where the vault opens.
+    pub(crate) fn variables(&self) -> Vec<(&'static str, OsString)> {
+        let mut variables = vec![("HOME", self.home.clone().into_os_string())];
+        let behind_sudo = Uid::effective().is_root() && !self.uid.is_root();
+        if behind_sudo && let Ok(Some(user)) = User::from_uid(self.uid) {
+            variables.extend(["USER", "LOGNAME"].map(|name| (name, user.name.clone().into())));
+        }
+        variables
     }
 
     /// Returns the folder for state that must survive outside the project, such as the rollback

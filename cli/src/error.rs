@@ -130,6 +130,17 @@ impl Error {
         self
     }
 
+    /// Says what lies beneath of looking at a file of the project: older programs left files of root.
+    #[must_use]
+    pub(crate) fn caused_by_file_of_project(self, cause: std::io::Error) -> Self {
+        let denied = cause.kind() == std::io::ErrorKind::PermissionDenied;
+        let error = self.caused_by(cause);
+        if !denied {
+            return error;
+        }
+        error.hint("if it is another user's: sudo chown -R \"$USER\": .tazpod secrets.yml")
+    }
+
     /// Returns the kind.
     pub(crate) fn kind(&self) -> Kind {
         self.kind

@@ -4,6 +4,7 @@
 use crate::ghost::{Project, User, backend, finish, kill, wait_until};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 
 #[test]
@@ -26,6 +27,26 @@ fn one_sudo_rule_for_the_helper_is_enough_and_the_shell_is_the_users() {
             assert_eq!(witness.unwrap().metadata().unwrap().uid(), uid);
         }
     }
+}
+
+/// sudo says that it is root who calls, and an environment may name a home that is none.
+#[test]
+fn programs_of_a_ghost_are_told_whose_it_is_and_where_the_vault_is() {
+    let user = User::new("whose");
+    let project = Project::of(&user);
+    user.live_in(&project.path().join("home"));
+    let uid = user.uid.to_string();
+    for home in ["/root", "/nonexistent", "relative", ""] {
+        let mut pull = project.pull("echo $HOME $USER $LOGNAME; id -un; echo x > ~/secrets/x");
+        pull.uid(0).gid(0).env("SUDO_UID", &uid).env("SUDO_GID", &uid);
+        pull.env("USER", "root").env("LOGNAME", "root").env("HOME", home);
+        let output = finish(pull.spawn().unwrap());
+        let (home, name) = (project.path().join("home"), "tazpod-test-whose");
+        let expected = format!("{} {name} {name}\n{name}\n", home.display());
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{output:?}");
+        assert!(output.status.success(), "{output:?}");
+    }
+    project.assert_nothing_left();
 }
 
 /// Who comes second joins, also when it notices only behind sudo that another came first.

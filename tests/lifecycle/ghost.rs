@@ -38,6 +38,13 @@ impl User {
         Self { name, uid, folder, binary }
     }
 
+    /// Lets the user database name a home folder.
+    #[allow(dead_code, reason = "for the suite of ghosts by sudo")]
+    pub(crate) fn live_in(&self, home: &Path) {
+        let done = Command::new("usermod").arg("--home").arg(home).arg(&self.name).status();
+        assert!(done.is_ok_and(|status| status.success()), "usermod {}", self.name);
+    }
+
     pub(crate) fn binary(&self) -> &str {
         assert!(self.folder.path().exists());
         &self.binary

@@ -103,6 +103,10 @@ pub(crate) fn open_with(app: &App, args: &OpenArgs, what: &What, secret: Given) 
     let config = app.config(&project)?;
     let environment = shell::filter(std::env::vars_os(), config.ghost_pass(), shell::is_socket);
     let mut inside = environment.kept.clone();
+    for (name, value) in caller.variables() {
+        inside.retain(|(known, _)| known.bytes() != name.as_bytes());
+        inside.push((name.into(), value.into()));
+    }
     inside.push((PROJECT.into(), project.root().into()));
     let home = caller.home.canonicalize().unwrap_or_else(|_| caller.home.clone());
     inside.push((MOUNT_POINT.into(), home.join("secrets").into()));
@@ -232,7 +236,8 @@ fn look(image: &Path, shown: &str) -> Result<Found> {
     };
     match image.symlink_metadata() {
         Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(Found::Absent),
-        Err(cause) => Err(Error::environment(format!("cannot look at '{shown}'")).caused_by(cause)),
+        Err(cause) => Err(Error::environment(format!("cannot look at '{shown}'"))
+            .caused_by_file_of_project(cause)),
         Ok(about) if about.is_dir() => refused("a folder"),
         Ok(about) if about.is_symlink() => refused("a symbolic link"),
         Ok(about) if !about.is_file() => refused("a special file"),

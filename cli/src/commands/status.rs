@@ -19,6 +19,7 @@ use crate::project::{Project, legacy};
 use crate::units::ByteSize;
 use serde::Serialize;
 use std::fmt::Write as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use vault_core::format::magic::ImageFormat;
 
@@ -223,9 +224,11 @@ impl VaultStatus {
 fn what_is_there(path: &Path, format: Option<ImageFormat>) -> Option<String> {
     match format {
         Some(format) => Some(format.to_string()),
-        None => {
-            path.symlink_metadata().ok().map(|_| "not a regular file that can be read".to_owned())
-        }
+        None => match path.symlink_metadata() {
+            Ok(_) => Some("not a regular file that can be read".to_owned()),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => None,
+            Err(cause) => Some(format!("cannot be seen: {cause}")),
+        },
     }
 }
 

@@ -28,7 +28,9 @@ pub(super) fn read(path: &Path, shown: &str) -> Result<Option<Vec<u8>>> {
         }
         Ok(bytes) => Ok(Some(bytes)),
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(cause) => Err(Error::config(format!("cannot read '{shown}'")).caused_by(cause)),
+        Err(cause) => {
+            Err(Error::config(format!("cannot read '{shown}'")).caused_by_file_of_project(cause))
+        }
     }
 }
 
