@@ -8,6 +8,7 @@
 mod ghost;
 
 mod by_hand;
+mod keyring;
 mod leftovers;
 mod making;
 mod together;

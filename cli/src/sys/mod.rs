@@ -7,6 +7,7 @@ pub(crate) mod block;
 pub(crate) mod descriptor;
 pub(crate) mod folder;
 pub(crate) mod identity;
+pub(crate) mod keyring;
 pub(crate) mod memory;
 pub(crate) mod mount;
 pub(crate) mod process;

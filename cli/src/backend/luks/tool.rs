@@ -4,6 +4,7 @@
 //! from system folders only, and find nothing in their environment but what is set here.
 
 use crate::error::{Error, Kind, Result};
+use crate::sys::keyring;
 use crate::sys::program::{self, MoreInput, Outcome};
 use std::path::{Path, PathBuf};
 
@@ -55,7 +56,8 @@ pub(super) fn cryptsetup_with(
     more: Option<&MoreInput>,
     shown: &str,
 ) -> Result<Vec<u8>> {
-    let outcome = run_with("cryptsetup", arguments, input, more)?;
+    let arguments = with_keyring(arguments, keyring::is_usable());
+    let outcome = run_with("cryptsetup", &arguments, input, more)?;
     if outcome.status == 0 {
         return Ok(outcome.output);
     }
@@ -75,6 +77,15 @@ pub(super) fn cryptsetup_with(
     Err(said(error, &outcome))
 }
 
+/// Has the volume key go to the kernel along with the mapping where it cannot go by a keyring.
+///
+/// cryptsetup only asks whether the kernel knows keyrings. A filter that refuses them answers like one
+/// that does, and opening would fail in the middle.
+fn with_keyring<'a>(arguments: &[&'a str], usable: bool) -> Vec<&'a str> {
+    let more = if usable { None } else { Some("--disable-keyring") };
+    more.into_iter().chain(arguments.iter().copied()).collect()
+}
+
 /// Puts what a program said beneath an error.
 pub(super) fn said(error: Error, outcome: &Outcome) -> Error {
     let words = if outcome.complaint.is_empty() {
@@ -89,4 +100,27 @@ fn missing(name: &str) -> Error {
     let package = if name == "cryptsetup" { "cryptsetup-bin" } else { "e2fsprogs" };
     Error::environment(format!("there is no '{name}' on this machine"))
         .hint(format!("install it (Debian: {package}), or use '--backend fuse' for a new vault"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn keyring_is_left_alone_where_it_is_refused_and_every_verb_understands_that() {
+        assert_eq!(with_keyring(&["open", "file"], true), ["open", "file"]);
+        assert_eq!(with_keyring(&["open", "file"], false), ["--disable-keyring", "open", "file"]);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(17 << 20).unwrap();
+        let file = file.path().to_str().unwrap();
+        let cheap = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--batch-mode"];
+        for (verb, more) in
+            [("luksFormat", &cheap[..]), ("open", &["--test-passphrase"]), ("luksDump", &[])]
+        {
+            let all = [&[verb, "--key-file", "-"], more, &[file]].concat();
+            let outcome = run("cryptsetup", &with_keyring(&all, false), b"passphrase").unwrap();
+            assert_eq!(outcome.status, 0, "{verb}: {outcome:?}");
+        }
+    }
 }
