@@ -358,7 +358,8 @@ impl Volume {
             *self.settled.lock() = Some(self.anchor().generation);
         }
         if !self.keep_free_space {
-            self.change(|fs| fs.pool.discard(groups))?;
+            // Who changes something meanwhile comes first; the next idle time goes on from there.
+            while self.change(|fs| Ok(fs.pool.discard(groups)? && !fs.pool.is_dirty()))? {}
         }
         Ok(())
     }

@@ -280,14 +280,21 @@ impl Allocator {
         self.length.div_ceil(PAGE_UNITS)
     }
 
-    /// Gives wholly free windows back to the host, leaving `keep` groups backed.
-    pub(crate) fn discard(&mut self, device: &dyn BlockDevice, keep: u64) -> FsResult<()> {
+    /// Gives up to `most` wholly free windows back to the host, leaving `keep` groups backed; says
+    /// whether there may be more.
+    pub(crate) fn discard(
+        &mut self,
+        device: &dyn BlockDevice,
+        keep: u64,
+        most: usize,
+    ) -> FsResult<bool> {
+        let mut left = most;
         let per_window = WINDOW_UNITS / self.group;
         let numbers: Vec<u64> = self.pages.keys().rev().copied().collect();
         for number in numbers {
             for window in (0..WORD_BITS).rev() {
                 if self.free_groups < keep + per_window {
-                    return Ok(());
+                    return Ok(false);
                 }
                 let Some(page) = self.pages.get_mut(&number) else { continue };
                 let words = window_words(window);
@@ -296,12 +303,14 @@ impl Allocator {
                 if page.backed >> window & 1 == 0 || !free || start + WINDOW_UNITS > self.length {
                     continue;
                 }
+                let Some(rest) = left.checked_sub(1) else { return Ok(true) };
+                left = rest;
                 device.discard(start * UNIT_U64, WINDOW_UNITS * UNIT_U64)?;
                 page.backed &= !(1 << window);
                 self.free_groups -= per_window;
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     fn page(&mut self, map: &dyn MapSource, number: u64) -> FsResult<&mut Page> {

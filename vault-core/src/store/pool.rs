@@ -18,6 +18,8 @@ use std::ops::ControlFlow;
 
 /// Groups that ordinary operations leave free, so that a removal can always commit.
 const RESERVE_GROUPS: u64 = 64;
+/// Windows of 1 MiB that are given back to the host in one step.
+const DISCARD_STEP: usize = 16;
 /// Blocks from which sealing is spread over threads.
 const PARALLEL_FROM: usize = 8;
 
@@ -393,9 +395,11 @@ impl Pool {
         })
     }
 
-    /// Gives free space beyond `keep` groups back to the host.
-    pub(crate) fn discard(&mut self, keep: u64) -> FsResult<()> {
-        self.alloc.discard(&*self.blocks.device, keep.max(2 * RESERVE_GROUPS))
+    /// Gives some of the free space beyond `keep` groups back to the host; says whether there may be
+    /// more. A disk that others keep busy may take a tenth of a second for each part, so that is not
+    /// all done in one step, for which everybody would wait.
+    pub(crate) fn discard(&mut self, keep: u64) -> FsResult<bool> {
+        self.alloc.discard(&*self.blocks.device, keep.max(2 * RESERVE_GROUPS), DISCARD_STEP)
     }
 
     pub(super) fn with_map<R>(
