@@ -46,10 +46,13 @@ fn a_changed_size_and_ctrl_c_reach_the_program() {
     let outer = terminal.word_after("outer=");
     terminal.press("trap 'echo si''ze=$(stty size)' WINCH; echo re''ady\n");
     terminal.wait_for("ready");
-    let mut stty = host.command("stty");
-    // From outside, as a window manager does it; root may always open it.
-    std::os::unix::process::CommandExt::uid(&mut stty, 0);
-    assert!(stty.args(["-F", &outer, "rows", "40", "cols", "120"]).status().unwrap().success());
+    let mut change = host.command("python3");
+    // From outside and in one step, as a window manager does it; root may always open it. `stty` takes two steps, and
+    // bash forgets a signal that comes while it runs the trap of the one before.
+    std::os::unix::process::CommandExt::uid(&mut change, 0);
+    let step = "import fcntl, struct, sys, termios; \
+                fcntl.ioctl(open(sys.argv[1]), termios.TIOCSWINSZ, struct.pack('HHHH', 40, 120, 0, 0))";
+    assert!(change.args(["-c", step, &outer]).status().unwrap().success());
     terminal.press("\n");
     terminal.wait_for("size=40 120");
     terminal.press("sleep 1000; echo fin''ished\n");
