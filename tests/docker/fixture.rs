@@ -16,11 +16,12 @@ const USER: u32 = 1000;
 pub(crate) const PASSPHRASE: &str = "canary-passphrase-7d1f";
 
 /// Programs that ghosts and tests call in a container.
-const PACKAGES: &[&str] = &["sudo", "procps", "python3-minimal", "tmux", "bsdutils"];
+const PACKAGES: &str = include_str!("packages");
 
 /// What every image of these tests is made from.
 pub(crate) fn base() -> &'static str {
-    Engine::shared().import("tazpod-tests", PACKAGES);
+    let packages: Vec<&str> = PACKAGES.split_whitespace().collect();
+    Engine::shared().import("tazpod-tests", &packages);
     "tazpod-tests"
 }
 
@@ -95,7 +96,8 @@ impl Host {
         self.name_of("lab")
     }
 
-    fn name_of(&self, project: &str) -> String {
+    /// The name of the container of the project `lab` or `other`.
+    pub(crate) fn name_of(&self, project: &str) -> String {
         let unique = self.folder.path().file_name().unwrap().to_string_lossy().replace('.', "");
         format!("tazpod-{project}-{unique}")
     }
@@ -188,7 +190,7 @@ impl Drop for Host {
 
 /// Waits until `ready` holds.
 pub(crate) fn wait_until(what: &str, ready: impl FnMut() -> bool) {
-    assert!(harness::stage::within(60, ready), "{what}: not within a minute");
+    assert!(harness::stage::within(harness::terminal::patience(), ready), "{what}: not in time");
 }
 
 /// Whether a file below a folder holds these bytes.

@@ -7,4 +7,5 @@ mod fixture;
 mod ghosts;
 mod image;
 mod lifecycle;
+mod registry;
 mod speed;

@@ -5,9 +5,8 @@
 
 use crate::process::Pid;
 use crate::stage::within;
-use nix::fcntl::{Flock, FlockArg};
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -231,28 +230,11 @@ fn target() -> PathBuf {
 /// Returns the tar of a minimal system with `packages`, made once per list of packages.
 fn root_tar(packages: &[&str]) -> PathBuf {
     let folder = target().join("checks/roots");
-    fs::create_dir_all(&folder).expect("room for a system");
     let name = packages.iter().fold(SUITE.to_owned(), |name, package| name + "+" + package);
     let tar = folder.join(format!("{name}.tar"));
-    // Several test programs may want the same one.
-    let lock = File::create(folder.join("lock")).expect("a lock");
-    let _lock =
-        Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno).expect("a lock");
     if !tar.exists() {
-        let unfinished = folder.join("unfinished.tar");
-        let mut make = Command::new("mmdebstrap");
-        make.args(["--quiet", "--variant=minbase"]);
-        // The clocks of test machines are not always right.
-        make.arg("--aptopt=Acquire::Check-Valid-Until \"false\"");
-        make.arg(format!("--include={}", packages.join(",")));
-        // Whom the machine trusts, builds on it have to trust as well.
-        let trusted = "/etc/ssl/certs/ca-certificates.crt";
-        if packages.contains(&"ca-certificates") && Path::new(trusted).exists() {
-            make.arg(format!("--customize-hook=upload {trusted} {trusted}"));
-        }
-        make.arg(SUITE).arg(&unfinished);
-        said(&mut make);
-        fs::rename(&unfinished, &tar).expect("in one folder");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("harness/root-tar");
+        said(Command::new(script).arg(folder).arg(SUITE).args(packages));
     }
     tar
 }

@@ -53,12 +53,12 @@ impl Terminal {
     /// # Panics
     /// When it is not there in time.
     pub fn wait_for_times(&mut self, text: &str, times: usize) {
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + Duration::from_secs(patience());
         while self.seen.matches(text).count() < times {
             match self.screen.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(bytes) => self.seen += &String::from_utf8_lossy(&bytes),
                 Err(RecvTimeoutError::Timeout) => {
-                    panic!("no {text:?} in a minute: {:?}", self.seen)
+                    panic!("no {text:?} in time: {:?}", self.seen)
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     panic!("ended without {text:?}: {:?}", self.seen)
@@ -93,7 +93,7 @@ impl Terminal {
     /// # Panics
     /// When it does not end in time.
     pub fn end(mut self) -> (String, i32) {
-        while let Ok(bytes) = self.screen.recv_timeout(Duration::from_secs(60)) {
+        while let Ok(bytes) = self.screen.recv_timeout(Duration::from_secs(patience())) {
             self.seen += &String::from_utf8_lossy(&bytes);
         }
         let ended = has_ended(&mut self.child);
@@ -103,8 +103,14 @@ impl Terminal {
     }
 }
 
+/// How many seconds a test waits for what comes at once on a quiet machine; `TAZPOD_PATIENCE` has it longer on a slow one.
+#[must_use]
+pub fn patience() -> u64 {
+    std::env::var("TAZPOD_PATIENCE").ok().and_then(|text| text.parse().ok()).unwrap_or(60)
+}
+
 fn has_ended(child: &mut Child) -> bool {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(patience());
     while Instant::now() < end {
         if child.try_wait().is_ok_and(|status| status.is_some()) {
             return true;

@@ -6,12 +6,12 @@
 
 use super::endpoint::Endpoint;
 use super::engine::{Answer, EngineError, Stream};
+use super::head::Head;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-/// The most bytes that the head of an answer may have, and the words of a refusal.
-const LONGEST_HEAD: usize = 16 << 10;
+/// The most bytes that the words of a refusal may have.
 const LONGEST_REFUSAL: u64 = 16 << 10;
 
 /// How long the engine may take to start a program.
@@ -38,7 +38,7 @@ pub(super) fn start(
         body.len()
     );
     socket.write_all(request.as_bytes()).map_err(failed)?;
-    let status = head(&mut socket).map_err(failed)?;
+    let status = Head::read(&mut socket).map_err(failed)?.status;
     match status {
         101 | 200 => {
             socket.set_read_timeout(None).map_err(failed)?;
@@ -48,25 +48,6 @@ pub(super) fn start(
         409 => Err(EngineError::Conflict(refusal(socket))),
         status => Err(EngineError::Refused { status, message: refusal(socket) }),
     }
-}
-
-/// Reads the head of an answer to its last byte and not one further; returns the status.
-fn head(from: &mut impl Read) -> io::Result<u16> {
-    let strange = || io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP");
-    let mut head = Vec::with_capacity(256);
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        if head.len() >= LONGEST_HEAD || from.read(&mut byte)? == 0 {
-            return Err(strange());
-        }
-        head.extend_from_slice(&byte);
-    }
-    let line = String::from_utf8_lossy(&head);
-    let mut words = line.lines().next().unwrap_or_default().split(' ');
-    if !words.next().is_some_and(|word| word.starts_with("HTTP/1.")) {
-        return Err(strange());
-    }
-    words.next().and_then(|word| word.parse().ok()).ok_or_else(strange)
 }
 
 /// Reads the engine's words about why not.

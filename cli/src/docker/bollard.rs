@@ -10,6 +10,7 @@ use super::endpoint::Endpoint;
 use super::engine::{
     About, Answer, Container, Engine, EngineError, Layer, LogsWanted, Program, State, Stream,
 };
+use super::greeting::{self, Greeting};
 use super::spec::{ContainerSpec, SECCOMP};
 use crate::error::{Error, Result};
 use bollard::auth::DockerCredentials;
@@ -25,7 +26,7 @@ use bollard::query_parameters::{
     ListContainersOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
     StopContainerOptionsBuilder,
 };
-use bollard::{API_DEFAULT_VERSION, Docker};
+use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
 use bytes::Bytes;
 use futures_util::{Stream as AsyncStream, StreamExt, stream};
 use std::collections::HashMap;
@@ -56,6 +57,7 @@ pub(super) struct Bollard {
     runtime: Runtime,
     docker: Docker,
     endpoint: Endpoint,
+    greeting: Greeting,
 }
 
 impl Bollard {
@@ -71,15 +73,17 @@ impl Bollard {
             .enable_time()
             .build()
             .map_err(|cause| Error::internal("cannot start to talk").caused_by(cause))?;
+        let greeting = greeting::greet(endpoint).map_err(failed)?;
+        let newest = (API_DEFAULT_VERSION.major_version, API_DEFAULT_VERSION.minor_version);
+        let (major_version, minor_version) = newest.min(greeting.api);
+        let version = ClientVersion { major_version, minor_version };
         let path = endpoint.socket().to_string_lossy();
-        let docker = runtime
-            .block_on(async {
-                Docker::connect_with_unix(&path, PATIENCE, API_DEFAULT_VERSION)?
-                    .negotiate_version()
-                    .await
-            })
-            .map_err(|cause| failed(cause.into()))?;
-        Ok(Self { runtime, docker, endpoint: endpoint.clone() })
+        let docker = {
+            let _inside = runtime.enter();
+            Docker::connect_with_unix(&path, PATIENCE, &version)
+                .map_err(|cause| failed(cause.into()))?
+        };
+        Ok(Self { runtime, docker, endpoint: endpoint.clone(), greeting })
     }
 
     fn ask<T>(&self, answer: impl Future<Output = std::result::Result<T, ApiError>>) -> Answer<T> {
@@ -117,10 +121,8 @@ impl Engine for Bollard {
             let name = format!("name={name}");
             security.iter().any(|option| option.split(',').any(|part| part == name))
         };
-        let parts = self.ask(self.docker.version())?.components.unwrap_or_default();
-        let podman = parts.iter().any(|part| part.name.starts_with("Podman"));
         Ok(About {
-            product: if podman { "Podman" } else { "Docker" }.to_owned(),
+            product: if self.greeting.is_podman { "Podman" } else { "Docker" }.to_owned(),
             version: info.server_version.unwrap_or_default(),
             apparmor: has("apparmor"),
             selinux: has("selinux"),

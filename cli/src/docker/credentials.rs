@@ -64,6 +64,11 @@ pub(crate) fn for_image(reference: &str) -> Result<Option<Login>> {
     in_folder(&endpoint::configuration(), registry(reference))
 }
 
+/// Returns the registry that an image comes from as `docker login` takes it: no word for Docker Hub.
+pub(crate) fn place(reference: &str) -> &str {
+    Some(registry(reference)).filter(|name| *name != HUB).unwrap_or_default()
+}
+
 fn in_folder(configuration: &Path, registry: &str) -> Result<Option<Login>> {
     let Some(client) = endpoint::read_json::<Client>(&configuration.join("config.json"))? else {
         return Ok(None);

@@ -46,13 +46,12 @@ pub(crate) fn build(ui: &Ui, engine: &dyn Engine, tag: &str, recipe: Recipe) -> 
         let full = cause.to_string().contains("no space left on device");
         let error =
             Error::environment(format!("the image {tag} could not be built")).caused_by(cause);
-        if full {
-            error.hint("the engine's disk is full: 'docker system df' shows what takes the room")
-        } else {
-            error
-        }
+        if full { error.hint(FULL) } else { error }
     })
 }
+
+/// Where to look when the engine's disk is full.
+const FULL: &str = "the engine's disk is full: 'docker system df' shows what takes the room";
 
 /// Pulls the image from its registry.
 pub(crate) fn pull(ui: &Ui, engine: &dyn Engine, reference: &str) -> Result<()> {
@@ -70,11 +69,17 @@ pub(crate) fn pull(ui: &Ui, engine: &dyn Engine, reference: &str) -> Result<()> 
     line.clear();
     outcome.map_err(|cause| {
         let error = Error::environment(format!("the image {reference} could not be pulled"));
-        let hint = match &cause {
-            EngineError::NotFound(_) => "its registry does not have it, or hides it from who is not logged in (docker login)",
-            EngineError::Failed(text) | EngineError::Refused { message: text, .. }
-                if text.contains("no space left on device") => "the engine's disk is full: 'docker system df' shows what takes the room",
-            _ => "is the name right, and can its registry be reached from here? 'image' in .tazpod/config.yaml names it",
+        let text = cause.to_string();
+        let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        let hint = if says(&["no space left on device"]) {
+            FULL.to_owned()
+        } else if matches!(cause, EngineError::NotFound(_)) {
+            "its registry does not have it, or hides it from who is not logged in (docker login)".to_owned()
+        } else if says(&["unauthorized", "no basic auth", "authentication required", "access denied", ": denied"]) {
+            let login = format!("docker login {}", credentials::place(reference));
+            format!("its registry wants a login, or another one: {}", login.trim_end())
+        } else {
+            "is the name right, and can its registry be reached from here? 'image' in .tazpod/config.yaml names it".to_owned()
         };
         error.caused_by(cause).hint(hint)
     })

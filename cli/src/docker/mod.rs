@@ -1,6 +1,7 @@
 //! The container that a project has, and the engine that runs it.
 //!
-//! [`endpoint`] finds the engine's socket, [`engine`] says what we ask of it and [`bollard`] asks.
+//! [`endpoint`] finds the engine's socket, [`greeting`] hears which engine it is, [`engine`] says what
+//! we ask of it and [`bollard`] asks.
 //! [`spec`] decides as pure data what a container is granted; [`container`] tells ours from those of
 //! others. [`image`] gets the image, built from a [`context`] that [`ignore`] thins out, or pulled
 //! with the [`credentials`] of the person. [`attach`] speaks to a program in a container, [`session`]
@@ -16,6 +17,8 @@ mod context;
 mod credentials;
 pub(crate) mod endpoint;
 pub(crate) mod engine;
+mod greeting;
+mod head;
 mod ignore;
 pub(crate) mod image;
 pub(crate) mod route;
