@@ -7,5 +7,6 @@ mod fixture;
 mod ghosts;
 mod image;
 mod lifecycle;
+mod login;
 mod registry;
 mod speed;

@@ -22,6 +22,7 @@ const START: u64 = 120;
 /// A running engine.
 pub struct Engine {
     run: PathBuf,
+    data: PathBuf,
     imported: Mutex<BTreeSet<String>>,
     /// Its standard input is held open: the end of that is the engine's.
     _keeper: Child,
@@ -54,11 +55,21 @@ impl Engine {
         keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         // A group of its own: what ends the tests must not end those who clean up after them.
         let keeper = keeper.process_group(0).spawn().expect("a shell");
-        let engine = Self { run, imported: Mutex::default(), _keeper: keeper };
+        let engine = Self { run, data, imported: Mutex::default(), _keeper: keeper };
         let answers =
             || engine.docker().arg("version").output().is_ok_and(|one| one.status.success());
         assert!(within(START, answers), "the engine does not start:\n{}", engine.log());
         engine
+    }
+
+    /// Where it keeps images and containers.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Where it keeps what lasts as long as it runs: sockets, its log, its client's configuration.
+    pub fn run(&self) -> &Path {
+        &self.run
     }
 
     /// The engine's socket.

@@ -55,7 +55,10 @@ impl Scene {
     /// Makes the vault, with a key derivation that does not take long.
     fn with_vault() -> Self {
         let scene = Self::new();
-        let output = scene.run(&["pull", "--kdf-memory=64M", "--kdf-time=1", "--", "true"]);
+        let backend = std::env::var("TAZPOD_BACKEND").unwrap_or_else(|_| "fuse".to_owned());
+        let backend = format!("--backend={backend}");
+        let new = ["pull", &backend, "--kdf-memory=64M", "--kdf-time=1", "--", "true"];
+        let output = scene.run(&new);
         assert!(output.status.success(), "{output:?}");
         scene
     }
