@@ -172,6 +172,18 @@ impl Host {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
+    /// Sends a signal to a process of the user's.
+    #[allow(clippy::unused_self, reason = "a host has one table of processes")]
+    pub(crate) fn kill(&self, signal: &str, pid: &str) {
+        assert!(pid.parse::<u32>().is_ok_and(|pid| pid > 1), "{pid:?}");
+        said(Command::new("kill").args([&format!("-{signal}"), pid]));
+    }
+
+    /// Programs in the project's container, one line each.
+    pub(crate) fn programs(&self) -> String {
+        self.docker(&["exec", "--user", "root", &self.name(), "ps", "-eo", "stat,args"])
+    }
+
     /// Runs a command of the docker client's that must end well.
     #[allow(clippy::unused_self, reason = "a host has one engine")]
     pub(crate) fn docker(&self, words: &[&str]) -> String {

@@ -8,10 +8,10 @@ use std::io::Write;
 use std::process::{Output, Stdio};
 
 /// What a vault holds here: nothing of it may be seen from outside.
-const SECRET: &str = "canary-secret-51c9";
+pub(crate) const SECRET: &str = "canary-secret-51c9";
 
 /// A host whose container runs and whose vault holds the secret.
-fn host() -> Host {
+pub(crate) fn host() -> Host {
     let host = Host::new();
     host.write("Lab 1/passphrase", PASSPHRASE);
     host.says(&["up"]);
@@ -22,7 +22,7 @@ fn host() -> Host {
 }
 
 /// Runs a line in a ghost, by `pull` on the host.
-fn pull(host: &Host, line: &str) -> Output {
+pub(crate) fn pull(host: &Host, line: &str) -> Output {
     let words = [
         "pull",
         "--passphrase-file",
@@ -50,7 +50,8 @@ fn open(host: &Host) -> Terminal {
     terminal
 }
 
-fn ghost(host: &Host) -> serde_json::Value {
+/// The ghost in the host's container, as `status` has it.
+pub(crate) fn ghost(host: &Host) -> serde_json::Value {
     let status: serde_json::Value =
         serde_json::from_str(&host.says(&["status", "--json"])).unwrap();
     status["container"]["ghost"].clone()

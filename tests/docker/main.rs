@@ -7,6 +7,7 @@ mod fixture;
 mod ghosts;
 mod image;
 mod lifecycle;
+mod lifeline;
 mod login;
 mod registry;
 mod speed;

@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::args::container::EnterArgs;
 use crate::docker::container::Identity;
-use crate::docker::{self, route, session, spec};
+use crate::docker::{self, lifeline, route, session, spec};
 use crate::error::{Error, Result};
 use std::io::{self, IsTerminal};
 
@@ -28,6 +28,8 @@ pub(crate) fn run(app: &App, args: &EnterArgs) -> Result<u8> {
     let container = identity.running(engine.as_ref())?;
     let command = if args.command.is_empty() {
         ["/bin/sh", "-c", SHELL].map(str::to_owned).to_vec()
+    } else if args.command.first().is_some_and(|program| program == "tazpod") {
+        lifeline::led(args.command.clone())
     } else {
         args.command.clone()
     };

@@ -8,6 +8,7 @@
 use super::container::{self, Identity};
 use super::endpoint::Endpoint;
 use super::engine::{Engine, State};
+use super::lifeline;
 use super::session;
 use super::spec::WORKSPACE;
 use crate::app::App;
@@ -78,7 +79,7 @@ fn run(
     let tty = io::stdin().is_terminal() && io::stdout().is_terminal();
     let mut command = vec!["tazpod".to_owned()];
     command.extend(words);
-    session::run(engine, container, &identity.program(command, tty))
+    session::run(engine, container, &identity.program(lifeline::led(command), tty))
 }
 
 /// Returns the words of the command as they make sense in the container.

@@ -2,10 +2,12 @@
 //!
 //! With a terminal on both sides every byte is passed through as it is, and so is every change of
 //! size. Without one the program's two outputs stay apart and the end of standard input is handed on.
-//! The terminal's modes are put back on every way out.
+//! The terminal's modes are put back on every way out, and the program is hung up ([`super::lifeline`])
+//! on every one that it did not choose.
 
 use super::attach::Frames;
 use super::engine::{Engine, EngineError, Program, Stream};
+use super::lifeline::{self, Lifeline};
 use crate::error::{Error, Result};
 use crate::sys::{signals, terminal};
 use nix::errno::Errno;
@@ -31,7 +33,10 @@ const SILENCE: Duration = Duration::from_secs(20);
 
 /// Runs a program in a container on this process's streams; returns its exit status.
 pub(crate) fn run(engine: &dyn Engine, container: &str, program: &Program) -> Result<u8> {
-    let (execution, socket) = begin(engine, container, program)?;
+    let (mark, program) = lifeline::marked(program);
+    let (execution, socket) = begin(engine, container, &program)?;
+    // Whoever leaves without releasing it hangs up.
+    let mut lifeline = None;
     let resize = || {
         // The size was wrong before too, if this fails.
         if let Ok(size) = terminal::size(io::stdin()) {
@@ -39,13 +44,19 @@ pub(crate) fn run(engine: &dyn Engine, container: &str, program: &Program) -> Re
         }
     };
     let ended = Relay::new(socket, program.tty)
-        .and_then(|relay| relay.run(program.tty, resize))
+        .and_then(|relay| {
+            let stand_by = || lifeline = Lifeline::begin(engine, container, &program, &mark);
+            relay.run(program.tty, resize, stand_by)
+        })
         .map_err(|cause| match cause.kind() {
             io::ErrorKind::BrokenPipe => Error::interrupted(libc::SIGPIPE),
             _ => Error::environment("the connection to the container broke").caused_by(cause),
         })?;
     match ended {
-        Ended::Program => outcome(engine, &execution),
+        Ended::Program => {
+            lifeline.into_iter().for_each(Lifeline::release);
+            outcome(engine, &execution)
+        }
         Ended::Signal(signal) => Err(Error::interrupted(signal as i32)),
     }
 }
@@ -146,12 +157,17 @@ impl Relay {
         })
     }
 
-    fn run(mut self, tty: bool, resize: impl Fn()) -> io::Result<Ended> {
+    /// Passes everything on until one side ends; `stand_by` is called once, for a program that lasts.
+    fn run(mut self, tty: bool, resize: impl Fn(), stand_by: impl FnOnce()) -> io::Result<Ended> {
         if tty {
             resize();
         }
+        let mut lasting = Some((Instant::now() + lifeline::GRACE, stand_by));
         loop {
-            let ready = self.wait()?;
+            let ready = self.wait(lasting.as_ref().map(|(when, _)| *when))?;
+            if let Some((_, stand_by)) = lasting.take_if(|(when, _)| *when <= Instant::now()) {
+                stand_by();
+            }
             if ready.signal {
                 match signals::next(&self.signals)? {
                     Some(Signal::SIGWINCH) if tty => resize(),
@@ -171,7 +187,7 @@ impl Relay {
         }
     }
 
-    fn wait(&self) -> io::Result<Ready> {
+    fn wait(&self, until: Option<Instant>) -> io::Result<Ready> {
         let mut wanted = PollFlags::POLLIN;
         wanted.set(PollFlags::POLLOUT, !self.to_program.is_empty());
         let stdin = io::stdin();
@@ -183,7 +199,10 @@ impl Relay {
             fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
         }
         loop {
-            match poll(&mut fds, PollTimeout::NONE) {
+            let left = until.map(|when| when.saturating_duration_since(Instant::now()));
+            // Rounded up: a part of a millisecond would not be waited for.
+            let left = left.map(|left| u16::try_from(left.as_millis() + 1).unwrap_or(u16::MAX));
+            match poll(&mut fds, left.map_or(PollTimeout::NONE, PollTimeout::from)) {
                 Ok(_) => break,
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
