@@ -119,12 +119,7 @@ fn rootless_ghost_says_what_it_does_not_promise_and_ends_when_its_mount_point_is
     let user = User::new("four");
     let project = Project::of(&user);
     let _fuse = OpenFuse::new();
-    let pass = project.path().join("pass");
-    let pass = pass.to_str().unwrap();
-    let rootless = |line: &str| {
-        let words = ["pull", "--rootless", "--backend", "fuse", "--passphrase-file", pass];
-        project.tazpod(&[&words[..], &["--", "sh", "-c", line]].concat())
-    };
+    let rootless = |line: &str| project.verb("pull", &["--rootless", "--", "sh", "-c", line]);
     let output =
         rootless("echo x > ~/secrets/file; cat ~/secrets/file; id -u; exit 6").output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), format!("x\n{}\n", user.uid), "{output:?}");
@@ -141,6 +136,23 @@ fn rootless_ghost_says_what_it_does_not_promise_and_ends_when_its_mount_point_is
     assert!(String::from_utf8_lossy(&output.stderr).contains("moved or removed"), "{output:?}");
     let output = rootless("cat ~/secrets/late").output().unwrap();
     assert_eq!(output.stdout, b"late\n", "{output:?}");
+
+    // A ghost of root's leaves alone what it made and a rootless one stands on.
+    let other = project.another_of(&user);
+    let by_sudo = other.start("until [ -e end ]; do sleep 0.05; done");
+    let line = "touch open; until [ -e end ]; do sleep 0.05; done; echo x > ~/.infisical/mine";
+    let child = rootless(line).spawn().unwrap();
+    wait_until("the ghost is open", || project.path().join("project/open").exists());
+    fs::write(other.path().join("project/end"), "").unwrap();
+    assert!(finish(by_sudo).status.success());
+    fs::write(project.path().join("project/end"), "").unwrap();
+    let output = finish(child);
+    assert!(output.status.success(), "{output:?}");
+    let plain = project.path().join("home/.infisical");
+    assert_eq!(fs::read_dir(plain).map_or(0, Iterator::count), 0, "it went into the vault");
+    // What it left goes with the next one.
+    assert!(other.run("true").status.success());
+    other.assert_nothing_left();
 }
 
 /// `/dev/fuse` for everybody, as udev makes it, until dropped.

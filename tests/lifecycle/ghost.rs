@@ -100,6 +100,13 @@ impl Project {
         other
     }
 
+    /// Another project of the same home and user.
+    pub(crate) fn another_of(&self, user: &User) -> Self {
+        let mut other = Self::of(user);
+        other.home.clone_from(&self.home);
+        other
+    }
+
     /// A project of a user who is not root.
     pub(crate) fn of(user: &User) -> Self {
         let mut project = Self::new();

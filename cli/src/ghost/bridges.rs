@@ -58,7 +58,7 @@ pub(crate) fn find(
     request: &Request,
     identity: &Identity,
     taken: &Taken,
-    share: &Share,
+    share: &mut Share,
 ) -> Result<Vec<Point>> {
     let hold = |bridge: Bridge| {
         let home = request.home.path();
@@ -68,6 +68,7 @@ pub(crate) fn find(
                 .note(&place.path, &plain)
                 .map_err(|cause| Error::environment("cannot note a folder").caused_by(cause))?;
         }
+        share.stand_on(&plain);
         let held = place.hold(&plain, taken, request.rootless)?;
         Ok(Point { bridge, place, plain, held })
     };

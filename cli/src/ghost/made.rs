@@ -2,7 +2,8 @@
 //!
 //! What is made is noted beside the ghosts' folders, in one note for all ghosts of that home, since
 //! another one may stand on the same folder when its maker ends. Each holds a share of the note's
-//! lock. Only an empty folder is removed, and only the very one that was made: by device, inode and
+//! lock, and of a lock on every such folder, since root's ghosts and rootless ones note in places of
+//! their own. Only an empty folder is removed, and only the very one that was made: by device, inode and
 //! birth. A folder that anybody has put something into is its own from then on. A kill between making
 //! a folder and noting it leaves it there, empty.
 
@@ -34,6 +35,7 @@ struct Note {
 #[derive(Debug)]
 pub(crate) struct Share {
     note: OwnedFd,
+    folders: Vec<OwnedFd>,
 }
 
 impl Share {
@@ -44,7 +46,17 @@ impl Share {
         let _order = folder::lock(taken.parent())?;
         let note = folder::open_file(taken.parent(), &name, 0o600)?;
         folder::lock_shared(&note)?;
-        Ok(Self { note })
+        Ok(Self { note, folders: Vec::new() })
+    }
+
+    /// Keeps every other ghost from taking a folder away. Where it cannot be locked, as on some network
+    /// file systems, it is not taken away either.
+    pub(crate) fn stand_on(&mut self, folder: &OwnedFd) {
+        let locked = folder::reopen(folder).and_then(|opened| {
+            folder::share_lock(&opened)?;
+            Ok(opened)
+        });
+        self.folders.extend(locked);
     }
 
     /// Notes a folder that was just made.
@@ -104,19 +116,23 @@ fn remove(note: &Note, identity: &Identity) -> bool {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return true };
     // Whatever was put there instead is somebody's own.
     let Ok(parent) = folder::open_without_links(parent) else { return true };
-    match is_the_made_one(note, &parent, name) {
-        Ok(true) => match folder::remove_folder(&parent, name) {
-            Ok(()) => true,
-            // A mount that is not ours to see, in the way of nothing else.
-            Err(cause) => cause.kind() != io::ErrorKind::ResourceBusy,
-        },
-        _ => true,
+    let Ok(Some(found)) = the_made_one(note, &parent, name) else { return true };
+    let Ok(alone) = folder::reopen(&found) else { return false };
+    if !folder::try_lock(&alone).unwrap_or(false) {
+        return false;
+    }
+    match folder::remove_folder(&parent, name) {
+        Ok(()) => true,
+        // A mount that is not ours to see, in the way of nothing else.
+        Err(cause) => cause.kind() != io::ErrorKind::ResourceBusy,
     }
 }
 
-fn is_the_made_one(note: &Note, parent: &OwnedFd, name: &OsStr) -> io::Result<bool> {
+/// Opens the folder of a note, unless another stands there by now.
+fn the_made_one(note: &Note, parent: &OwnedFd, name: &OsStr) -> io::Result<Option<OwnedFd>> {
     let found = folder::open_below(parent, Path::new(name))?;
     let facts = folder::facts(&found)?;
-    Ok((facts.device, facts.inode) == (note.device, note.inode)
-        && folder::birth(&found)? == note.born)
+    let same = (facts.device, facts.inode) == (note.device, note.inode)
+        && folder::birth(&found)? == note.born;
+    Ok(same.then_some(found))
 }

@@ -436,12 +436,12 @@ fn mount_points(
     taken: &Taken,
 ) -> Result<(Held, MountPoint, Vec<Point>, Share)> {
     let home = request.home.path();
-    let share = Share::take(taken, home, identity).map_err(|cause| {
+    let mut share = Share::take(taken, home, identity).map_err(|cause| {
         Error::environment("cannot note what stands in the home").caused_by(cause)
     })?;
     let (point, opened) = mountpoint::find(home, mountpoint::SECRETS, identity.uid, identity.gid)?;
     let held = point.hold(&opened, taken, request.rootless)?;
-    let points = bridges::find(request, identity, taken, &share)?;
+    let points = bridges::find(request, identity, taken, &mut share)?;
     Ok((held, point, points, share))
 }
 

@@ -287,10 +287,15 @@ pub(crate) fn try_lock(fd: impl AsFd) -> io::Result<bool> {
     }
 }
 
-/// Opens a folder that is open by path alone, and waits for the exclusive lock on it.
-pub(crate) fn lock(folder: impl AsFd) -> io::Result<OwnedFd> {
+/// Opens a folder once more that may be open by path alone, for a lock of its own.
+pub(crate) fn reopen(folder: impl AsFd) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = rustix::fs::openat(folder, ".", flags, Mode::empty())?;
+    Ok(rustix::fs::openat(folder, ".", flags, Mode::empty())?)
+}
+
+/// Opens a folder once more, and waits for the exclusive lock on it.
+pub(crate) fn lock(folder: impl AsFd) -> io::Result<OwnedFd> {
+    let opened = reopen(folder)?;
     rustix::fs::flock(&opened, rustix::fs::FlockOperation::LockExclusive)?;
     Ok(opened)
 }
@@ -306,7 +311,7 @@ pub(crate) fn reopen_to_append(fd: &impl AsFd) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(CWD, path_of(fd), flags, Mode::empty())?)
 }
 
-/// Turns the exclusive lock on an open file into one that readers may share.
+/// Takes a lock that others may share on an open file without waiting, or makes the exclusive one such.
 pub(crate) fn share_lock(fd: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::flock(fd, rustix::fs::FlockOperation::NonBlockingLockShared)?)
 }
