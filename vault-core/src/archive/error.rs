@@ -94,6 +94,12 @@ pub enum ArchiveError {
     },
 }
 
+impl From<FsError> for ArchiveError {
+    fn from(source: FsError) -> Self {
+        Self::Commit(source)
+    }
+}
+
 fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
 }

@@ -109,14 +109,26 @@ impl<'v> Importer<'v> {
         self.volume.sync()
     }
 
-    /// Puts everything into its place and makes it durable, all at once.
+    /// Puts everything into its place and makes it durable, all at once. After an error the vault holds
+    /// what it held before.
     pub fn finish(mut self) -> Result<Imported, ArchiveError> {
-        self.settle_folders().map_err(ArchiveError::Commit)?;
-        // Content reaches the disk first, so that what moves it is one small commit.
-        self.volume.sync().map_err(ArchiveError::Commit)?;
-        self.merge()?;
-        self.volume.sync().map_err(ArchiveError::Commit)?;
-        Ok(self.done)
+        let volume = self.volume;
+        let merged = self.settle_folders().map_err(ArchiveError::Commit).and_then(|()| {
+            // Content reaches the disk first, so that what moves it is one small commit.
+            volume.all_or_nothing(|| self.merge())
+        });
+        match merged {
+            Ok(replaced) => {
+                // They have no name any more: what cannot be done now the next opening does.
+                let _ = replaced.into_iter().try_for_each(|inode| volume.forget(inode));
+                Ok(self.done)
+            }
+            Err(error) => {
+                // The first error is the one to tell. If this fails as well, the next import clears up.
+                let _ = self.abandon();
+                Err(error)
+            }
+        }
     }
 
     /// Takes one entry; a file's data is read from `content`. `show` is told of bytes that were taken.
@@ -251,7 +263,7 @@ impl<'v> Importer<'v> {
             while at < range.end {
                 let want = usize::try_from(range.end - at).unwrap_or(CHUNK).min(CHUNK);
                 buffer.resize(want, 0);
-                read_whole(content, &mut buffer).map_err(|cause| match cause.kind() {
+                content.read_exact(&mut buffer).map_err(|cause| match cause.kind() {
                     io::ErrorKind::UnexpectedEof => ArchiveError::CutShort,
                     _ => ArchiveError::Source { path: path.to_vec(), source: cause },
                 })?;
@@ -393,8 +405,4 @@ impl<'v> Importer<'v> {
             xattrs: entry.xattrs.clone(),
         }
     }
-}
-
-fn read_whole(source: &mut dyn Read, buffer: &mut [u8]) -> io::Result<()> {
-    source.read_exact(buffer)
 }

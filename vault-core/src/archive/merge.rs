@@ -32,8 +32,9 @@ impl Importer<'_> {
         Ok(())
     }
 
-    /// Moves the gathered tree to its place. Nothing is copied, and folders that exist are joined.
-    pub(super) fn merge(&mut self) -> Result<(), ArchiveError> {
+    /// Moves the gathered tree to its place. Nothing is copied, and folders that exist are joined. Returns
+    /// what has no name any more and can be forgotten.
+    pub(super) fn merge(&mut self) -> Result<Vec<InodeNo>, ArchiveError> {
         let known: HashMap<InodeNo, Folder> = self.folders.drain(..).collect();
         let mut pending = vec![Pair {
             parent: InodeNo::ROOT,
@@ -41,11 +42,11 @@ impl Importer<'_> {
             staged: self.staging,
             existing: InodeNo::ROOT,
         }];
-        let mut joined = Vec::new();
+        let (mut joined, mut replaced) = (Vec::new(), Vec::new());
         while let Some(pair) = pending.pop() {
             for (name, attr) in list(self.volume, pair.staged).map_err(ArchiveError::Commit)? {
                 if let Some(inner) = self
-                    .place_one(&pair, &name, &attr)
+                    .place_one(&pair, &name, &attr, &mut replaced)
                     .map_err(|e| ArchiveError::vault(&name, e))?
                 {
                     pending.push(inner);
@@ -55,7 +56,7 @@ impl Importer<'_> {
         }
         for pair in joined.iter().rev() {
             self.volume.remove_dir(pair.parent, &pair.name).map_err(ArchiveError::Commit)?;
-            self.volume.forget(pair.staged).map_err(ArchiveError::Commit)?;
+            replaced.push(pair.staged);
         }
         if self.options.overwrite {
             let top = self.top.take();
@@ -71,10 +72,16 @@ impl Importer<'_> {
                 }
             }
         }
-        Ok(())
+        Ok(replaced)
     }
 
-    fn place_one(&self, pair: &Pair, name: &[u8], attr: &Attr) -> FsResult<Option<Pair>> {
+    fn place_one(
+        &self,
+        pair: &Pair,
+        name: &[u8],
+        attr: &Attr,
+        replaced: &mut Vec<InodeNo>,
+    ) -> FsResult<Option<Pair>> {
         let found = self.find(pair.existing, name)?;
         let (folder, name_owned) = (pair.staged, name.to_vec());
         match found {
@@ -91,7 +98,7 @@ impl Importer<'_> {
             })),
             Some(found) if self.options.overwrite => {
                 self.volume.rename(folder, name, pair.existing, name, RenameMode::Replace)?;
-                self.volume.forget(found.inode)?;
+                replaced.push(found.inode);
                 Ok(None)
             }
             Some(_) => Err(FsError::Exists),

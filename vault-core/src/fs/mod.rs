@@ -19,6 +19,7 @@ mod resize;
 mod state;
 pub mod transfer;
 mod types;
+mod unit;
 mod volume;
 mod xattr;
 

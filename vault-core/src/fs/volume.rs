@@ -54,6 +54,20 @@ pub struct Volume {
     /// The generation that was settled last: proven, and held by two superblocks.
     settled: Mutex<Option<Generation>>,
     keep_free_space: bool,
+    /// For returning to the newest durable state.
+    setup: Setup,
+    unit: Mutex<Unit>,
+}
+
+/// Whether changes belong together, so that none is committed before the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// Each may be committed as it is.
+    None,
+    /// All or none.
+    Open,
+    /// None: one of them failed half-way.
+    Spoiled,
 }
 
 impl Volume {
@@ -93,6 +107,8 @@ impl Volume {
             listener: Mutex::new(None),
             settled: Mutex::new(opened.twinned.then_some(opened.generation)),
             keep_free_space: options.keep_free_space,
+            setup: setup.clone(),
+            unit: Mutex::new(Unit::None),
         };
         if !options.read_only {
             if opened.stepped_back.is_some() {
@@ -402,7 +418,7 @@ impl Volume {
                 let fs = self.fs.read();
                 fs.pool.has_waiting_space() || fs.pool.is_dirty()
             };
-            if !waiting || self.health() != Health::Writable {
+            if !waiting || self.health() != Health::Writable || self.in_unit() {
                 break;
             }
             self.commit_anyway()?;
@@ -420,7 +436,7 @@ impl Volume {
         let outcome = act(&mut fs);
         if outcome.is_err() && fs.pool.edits() != edits {
             // Half an operation must never be committed.
-            self.freeze();
+            self.spoil();
             return outcome;
         }
         if fs.dirty_content() > CONTENT_LIMIT {
@@ -435,7 +451,7 @@ impl Volume {
         }
         let full = fs.pool.dirty_bytes() > NODE_LIMIT;
         drop(fs);
-        if full {
+        if full && !self.in_unit() {
             match self.commit(false) {
                 Ok(()) | Err(FsError::NoSpace) => {}
                 Err(error) => return Err(error),
@@ -455,7 +471,7 @@ impl Volume {
 
     pub(super) fn commit_when(&self, proven: bool, always: bool) -> FsResult<()> {
         let mut anchor = self.anchor.lock();
-        if self.health() == Health::Frozen {
+        if self.health() == Health::Frozen || self.in_unit() {
             return Err(FsError::ReadOnly);
         }
         if self.health() == Health::ReadOnly {
@@ -505,8 +521,46 @@ impl Volume {
         Ok(())
     }
 
-    fn freeze(&self) {
+    pub(super) fn freeze(&self) {
         *self.health.lock() = Health::Frozen;
+    }
+
+    /// Makes space usable that was freed.
+    pub(super) fn mature(&self) -> FsResult<()> {
+        for _ in 0..2 {
+            if self.fs.read().pool.has_waiting_space() {
+                self.commit_anyway()?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// Says whether changes belong together from now on; returns what was said before.
+    pub(super) fn set_unit(&self, unit: Unit) -> Unit {
+        std::mem::replace(&mut *self.unit.lock(), unit)
+    }
+
+    /// Takes another state in the place of the one in memory.
+    pub(super) fn replace_state(&self, state: Fs) {
+        *self.fs.write() = state;
+    }
+
+    fn in_unit(&self) -> bool {
+        *self.unit.lock() != Unit::None
+    }
+
+    /// An operation failed half-way. Where it is one of several that belong together, all are taken back.
+    fn spoil(&self) {
+        let mut unit = self.unit.lock();
+        if *unit == Unit::None {
+            self.freeze();
+        } else {
+            *unit = Unit::Spoiled;
+        }
     }
 }
 
