@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Writes the seeds that fuzzing starts from, by the layouts of vault-core/FORMAT.md."""
 
+import json
 import pathlib
 import struct
 
@@ -98,3 +99,88 @@ write("header", "one-slot", header + header)
 write("header", "luks", b"LUKS\xba\xbe" + b"\0\x02" + bytes(100))
 write("operations", "mixed", bytes(range(200)))
 write("operations", "reopened", bytes([1, 2, 3, 251, 0, 0, 9, 8, 7, 250, 0, 0] * 10))
+
+CIPHER = "aes-xts-plain64"
+
+
+def luks2():
+    kdf = {"type": "argon2id", "time": 4, "memory": 65536, "cpus": 4, "salt": "AAAAAAAAAAAAAAAAAAAAAA=="}
+    area = {"type": "raw", "offset": "32768", "size": "0", "encryption": CIPHER, "key_size": 64}
+    keyslot = {"type": "luks2", "key_size": 64, "area": area, "kdf": kdf}
+    keyslot["af"] = {"type": "luks1", "stripes": 0, "hash": "sha256"}
+    segment = {"type": "crypt", "offset": "32768", "size": "dynamic", "iv_tweak": "0", "sector_size": 512}
+    segment["encryption"] = CIPHER
+    digest = {"type": "pbkdf2", "keyslots": ["0"], "segments": ["0"], "hash": "sha256", "iterations": 1000}
+    digest |= {"salt": kdf["salt"], "digest": kdf["salt"]}
+    whole = {"keyslots": {"0": keyslot}, "segments": {"0": segment}, "digests": {"0": digest}, "config": {}, "tokens": {}}
+    return json.dumps(whole, separators=(",", ":")).encode()
+
+
+def luks1():
+    text = lambda value, size: value.ljust(size, b"\0")
+    head = b"LUKS\xba\xbe\0\x01" + text(b"aes", 32) + text(b"xts-plain64", 32) + text(b"sha256", 32)
+    head += struct.pack(">II", 8, 64) + bytes(20 + 32) + struct.pack(">I", 1000) + text(b"uuid", 40)
+    return head + (struct.pack(">II", 0x00AC71F3, 1000) + bytes(32) + struct.pack(">II", 2, 4)) * 8
+
+
+def ext4_inode(mode, size, content, links=1, flags=0x80000, rest=b""):
+    head = struct.pack("<HHIIIIIHHIII", mode, 0, size, 1, 2, 3, 0, 0, links, 2, flags, 0)
+    head = head + content.ljust(60, b"\0") + bytes(28)
+    extra = struct.pack("<HHIIII", 32, 0, 4, 8, 12, 0).ljust(32, b"\0")
+    return (head.ljust(128, b"\0") + extra + rest).ljust(256, b"\0")
+
+
+def extents(*runs):
+    head = struct.pack("<HHHHI", 0xF30A, len(runs), 4, 0, 0)
+    return head + b"".join(struct.pack("<IHHI", first, size, 0, place) for first, size, place in runs)
+
+
+def ext4():
+    def names(*entries):
+        out = b""
+        for at, (number, kind, name) in enumerate(entries):
+            size = -(-(8 + len(name)) // 4) * 4
+            size = size if at + 1 < len(entries) else 1024 - len(out)
+            out += struct.pack("<IHBB", number, size, len(name), kind) + name.ljust(size - 8, b"\0")
+        return out
+
+    blocks = [bytes(1024)] * 15
+    blocks[1] = struct.pack("<III", 0, 0, 3).ljust(1024, b"\0")
+    attribute = struct.pack("<I", 0xEA020000) + struct.pack("<BBHIII", 1, 1, 60, 0, 5, 0) + b"a\0\0\0"
+    attribute = attribute.ljust(64, b"\0") + b"value"
+    table = [bytes(256)] * 24
+    table[1] = ext4_inode(0o040755, 1024, extents((0, 1, 9)), 3)
+    table[11] = ext4_inode(0o100644, 5000, extents((0, 1, 11), (3, 32769, 12)), 2, rest=attribute)
+    table[12] = ext4_inode(0o120777, 6, b"target", flags=0)
+    table[13] = ext4_inode(0o040755, 1024, extents((0, 1, 10)), 2)
+    table[14] = ext4_inode(0o020600, 0, struct.pack("<II", 0, 259), flags=0)
+    inodes = b"".join(table)
+    blocks[2:8] = [inodes[at : at + 1024] for at in range(0, 6144, 1024)]
+    top = [(2, 2, b"."), (2, 2, b".."), (12, 1, b"file"), (12, 1, b"again"), (13, 7, b"link")]
+    blocks[8] = names(*top, (14, 2, b"folder"), (15, 3, b"device"))
+    blocks[9] = names((14, 2, b"."), (2, 2, b".."))
+    return b"".join(blocks)
+
+
+write("luks", "version-2", b"\x01" + luks2())
+write("luks", "version-1", b"\x04" + luks1())
+write("ext4", "one-of-each", ext4())
+
+
+def ext4_with_journal():
+    image = bytearray(ext4())
+    image[96] = 4
+    image[224:228] = struct.pack("<I", 16)
+    at = 2048 + 15 * 256
+    image[at : at + 256] = ext4_inode(0o100600, 4096, extents((0, 4, 12)))
+    head = lambda kind: struct.pack(">III", 0xC03B3998, kind, 1)
+    superblock = head(4) + struct.pack(">IIIII4x4xI", 1024, 4, 1, 1, 1, 0x13)
+    descriptor = head(1) + struct.pack(">IIII", 9, 2 | 8, 0, 0)
+    for block, content in ((12, superblock), (13, descriptor), (15, head(2))):
+        at = (block - 1) * 1024
+        image[at : at + len(content)] = content
+    image[13 * 1024 : 14 * 1024] = image[8 * 1024 : 9 * 1024]
+    return bytes(image)
+
+
+write("ext4", "journal", ext4_with_journal())

@@ -15,6 +15,7 @@ pub mod crypto;
 pub mod device;
 pub mod diff;
 pub mod error;
+pub mod foreign;
 pub mod format;
 pub mod fs;
 pub mod ids;

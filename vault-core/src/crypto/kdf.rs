@@ -231,6 +231,44 @@ pub fn argon2id(
     })
 }
 
+/// Which Argon2 a foreign keyslot asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Argon2Kind {
+    /// Argon2i.
+    Independent,
+    /// Argon2id.
+    Hybrid,
+}
+
+/// Fills `out` with Argon2 of any kind, as foreign keyslots ask for it. Bounds are the caller's.
+pub(crate) fn argon2(
+    kind: Argon2Kind,
+    passphrase: &[u8],
+    salt: &[u8],
+    cost: &KdfCost,
+    out: &mut [u8],
+    memory: &mut dyn KdfMemory,
+) -> Result<(), KdfError> {
+    let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(out.len()))
+        .map_err(|_| KdfError::Input)?;
+    let blocks = params.block_count();
+    let algorithm = match kind {
+        Argon2Kind::Independent => Algorithm::Argon2i,
+        Argon2Kind::Hybrid => Algorithm::Argon2id,
+    };
+    let kdf = Argon2::new(algorithm, Version::V0x13, params);
+    let mut outcome = Err(KdfError::Input);
+    memory
+        .with_memory(blocks, &mut |memory| {
+            let wiped = Wiped(memory);
+            outcome = kdf
+                .hash_password_into_with_memory(passphrase, salt, out, &mut *wiped.0)
+                .map_err(|_| KdfError::Input);
+        })
+        .map_err(|MemoryRefused| KdfError::OutOfMemory { memory_kib: cost.memory_kib })?;
+    outcome
+}
+
 /// Wipes the working memory on every way out, a panic included. All cores share the work: it is
 /// hundreds of megabytes.
 struct Wiped<'a>(&'a mut [KdfBlock]);

@@ -120,6 +120,11 @@ impl FileDevice {
         Ok(Self { file, access: Access::ReadWrite })
     }
 
+    /// Reads a file that nobody changes meanwhile, since the caller has its lock or made it.
+    pub fn held(file: File) -> Result<Self, OpenError> {
+        Self { file, access: Access::ReadOnly }.long_enough()
+    }
+
     /// Returns how the image was opened.
     pub fn access(&self) -> Access {
         self.access
