@@ -3,5 +3,6 @@
 
 mod backup;
 mod import;
+mod migrate;
 mod round_trip;
 mod vault;

@@ -34,6 +34,39 @@ fn mapping_of_a_dead_holder_is_removed_by_the_next_pull() {
 }
 
 #[test]
+fn doctor_removes_what_a_dead_holder_left_and_only_that() {
+    let project = Project::with_vault();
+    let doctor = |words: &[&str]| {
+        let command = project.tazpod(&[&["doctor"], words].concat()).spawn().unwrap();
+        let output = finish(command);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr)
+    };
+    assert!(!doctor(&["--yes"]).contains("leftovers"));
+    let name = mapping(&project);
+    leave(&project, &name);
+    // Asked for JSON it asks nothing, and changes nothing.
+    assert!(doctor(&["--json"]).contains(&format!("a killed ghost left {name}")));
+    assert_eq!(project.devices().len(), 2);
+    by_hand(&project, &format!("mkdir tree; mount /dev/mapper/{name} tree"));
+    let said = doctor(&["--yes"]);
+    assert!(said.contains("is in use as") && said.contains(&name), "{said}");
+    by_hand(&project, "cat tree/kept; umount tree; rmdir tree");
+    assert!(doctor(&["--yes"]).contains(&format!("removed {name}")));
+    project.assert_nothing_left();
+    leave(&project, "somebody-elses");
+    assert!(!doctor(&["--yes"]).contains("removed"));
+    assert_eq!(project.devices().len(), 2);
+    by_hand(&project, "cryptsetup close somebody-elses");
+    let open = project.start("sleep 100");
+    assert!(!doctor(&["--yes"]).contains("leftovers"));
+    assert_eq!(project.devices().len(), 2);
+    kill(i32::try_from(open.id()).unwrap(), "TERM");
+    finish(open);
+    project.assert_vault_whole();
+}
+
+#[test]
 fn mapping_that_somebody_uses_stays_and_is_named() {
     let project = Project::with_vault();
     let name = mapping(&project);

@@ -11,4 +11,6 @@ mod by_hand;
 mod keyring;
 mod leftovers;
 mod making;
+mod migrate;
 mod together;
+mod verbs;

@@ -69,9 +69,14 @@ pub(crate) struct LogsArgs {
 
 /// Look at everything that TazPod needs, and at what weakens its promise
 ///
-/// Exit status: 0 all is well, 1 something weakens the promise, 69 something is missing.
+/// Exit status: 0 all is well, 1 something weakens the promise, 69 something is missing. Changes nothing but one
+/// thing, and that only if you say so: as root it removes the devices that a killed ghost left of a luks vault,
+/// unless somebody uses them.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DoctorArgs {
+    /// Do not ask before what a killed ghost left is removed
+    #[arg(long)]
+    pub(crate) yes: bool,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,

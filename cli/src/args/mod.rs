@@ -9,6 +9,7 @@ pub(crate) mod generate;
 pub(crate) mod ghost;
 pub(crate) mod image;
 pub(crate) mod login;
+pub(crate) mod migrate;
 pub(crate) mod project;
 pub(crate) mod vault;
 

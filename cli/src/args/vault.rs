@@ -4,6 +4,7 @@ use super::access::{CredentialArgs, KdfArgs, PassphraseArgs};
 use super::archive::{ExportArgs, ImportArgs};
 use super::backup::BackupArgs;
 use super::compare::DiffArgs;
+use super::migrate::MigrateArgs;
 use crate::units::ByteSize;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -35,6 +36,7 @@ pub(crate) enum VaultCommand {
     Import(ImportArgs),
     Backup(BackupArgs),
     Diff(DiffArgs),
+    Migrate(MigrateArgs),
 }
 
 /// Which image.

@@ -2,8 +2,8 @@
 
 use super::{
     vault_backup, vault_check, vault_create, vault_diff, vault_export, vault_header, vault_import,
-    vault_info, vault_kdf, vault_luks, vault_mount, vault_passwd, vault_rekey, vault_resize,
-    vault_salvage, vault_slot,
+    vault_info, vault_kdf, vault_luks, vault_migrate, vault_mount, vault_passwd, vault_rekey,
+    vault_resize, vault_salvage, vault_slot,
 };
 use crate::app::App;
 use crate::args::vault::VaultCommand;
@@ -30,6 +30,7 @@ pub(crate) fn run(app: &App, command: &VaultCommand) -> Result<u8> {
         VaultCommand::Export(args) => vault_export::run(app, args),
         VaultCommand::Import(args) => vault_import::run(app, args),
         VaultCommand::Backup(args) => vault_backup::run(app, args),
+        VaultCommand::Migrate(args) => vault_migrate::run(app, args),
         VaultCommand::Diff(args) => vault_diff::run(app, args),
         VaultCommand::Slot(args) => vault_slot::run(app, &args.command),
     }

@@ -5,8 +5,8 @@ use crate::app::App;
 use crate::args::access::{CredentialArgs, KdfArgs};
 use crate::args::ghost::BackendKind;
 use crate::args::vault::{
-    CheckArgs, ImageArgs, InfoArgs, PasswdArgs, SlotAddArgs, SlotCommand, SlotKind, SlotRemoveArgs,
-    SlotTestArgs, VaultCommand,
+    CheckArgs, HeaderArgs, HeaderCommand, ImageArgs, InfoArgs, PasswdArgs, SlotAddArgs,
+    SlotCommand, SlotKind, SlotRemoveArgs, SlotTestArgs, VaultCommand,
 };
 use crate::backend::luks::{self, header::Cost, header::Header, header::HeaderFile};
 use crate::caller::Caller;
@@ -20,7 +20,7 @@ use crate::units::ByteSize;
 use nix::unistd::Uid;
 use serde::Serialize;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use vault_core::device::{Access, FileDevice};
 use vault_core::format::magic::ImageFormat;
 use vault_core::keyslot::Credential;
@@ -39,12 +39,22 @@ pub(crate) fn run(app: &App, command: &VaultCommand) -> Result<Option<u8>> {
     let caller = Caller::detect()?;
     let as_caller = caller.act()?;
     let (path, shown) = Image::place(app, args)?;
-    let Some(ImageFormat::Luks { version: version @ (1 | 2) }) = recognise(&path) else {
+    // A header that is to be put back need not be there.
+    let restored = match command {
+        VaultCommand::Header(HeaderArgs { command: HeaderCommand::Restore(args) }) => {
+            recognise(&args.file)
+        }
+        _ => None,
+    };
+    let found = restored.or_else(|| recognise(&path));
+    let Some(ImageFormat::Luks { version: version @ (1 | 2) }) = found else {
         return Ok(None);
     };
     let vault = Luks { app, path, shown, version };
-    // A header that cannot be read is no wrong passphrase; said before anybody is asked.
-    vault.header()?;
+    if restored.is_none() {
+        // A header that cannot be read is no wrong passphrase; said before anybody is asked.
+        vault.header()?;
+    }
     let status = match command {
         VaultCommand::Info(args) => vault.info(&args.info)?,
         VaultCommand::Slot(args) => match &args.command {
@@ -65,6 +75,11 @@ pub(crate) fn run(app: &App, command: &VaultCommand) -> Result<Option<u8>> {
             drop(as_caller);
             vault.check(args, &caller)?
         }
+        VaultCommand::Resize(args) => vault.resize(args, &caller, as_caller)?,
+        VaultCommand::Header(args) => match &args.command {
+            HeaderCommand::Backup(args) => vault.back_header_up(args)?,
+            HeaderCommand::Restore(args) => vault.restore_header(args)?,
+        },
         _ => return Ok(None),
     };
     Ok(Some(status))
@@ -77,6 +92,11 @@ fn image_of(command: &VaultCommand) -> Option<&ImageArgs> {
         VaultCommand::Info(args) => Some(&args.info.image),
         VaultCommand::Check(args) => Some(&args.image),
         VaultCommand::Passwd(args) => Some(&args.image),
+        VaultCommand::Resize(args) => Some(&args.image),
+        VaultCommand::Header(args) => Some(match &args.command {
+            HeaderCommand::Backup(args) => &args.image,
+            HeaderCommand::Restore(args) => &args.image,
+        }),
         VaultCommand::Slot(args) => Some(match &args.command {
             SlotCommand::Add(args) => &args.image,
             SlotCommand::Remove(args) => &args.image,
@@ -88,33 +108,37 @@ fn image_of(command: &VaultCommand) -> Option<&ImageArgs> {
 }
 
 /// A LUKS image that a verb is about.
-struct Luks<'a> {
-    app: &'a App,
-    path: PathBuf,
-    shown: String,
-    version: u16,
+pub(super) struct Luks<'a> {
+    pub(super) app: &'a App,
+    pub(super) path: PathBuf,
+    pub(super) shown: String,
+    pub(super) version: u16,
 }
 
-type Key = Zeroizing<Vec<u8>>;
+pub(super) type Key = Zeroizing<Vec<u8>>;
 
 impl Luks<'_> {
-    fn header_file(&self) -> Result<HeaderFile<'_>> {
+    pub(super) fn header_file(&self) -> Result<HeaderFile<'_>> {
         HeaderFile::new(&self.path, &self.shown)
     }
 
-    fn header(&self) -> Result<Header> {
+    pub(super) fn header(&self) -> Result<Header> {
         self.header_file()?.read(self.version)
     }
 
     /// Keeps everybody else from the image while its header is changed.
-    fn locked(&self) -> Result<FileDevice> {
+    pub(super) fn locked(&self) -> Result<FileDevice> {
         FileDevice::open(&self.path, Access::ReadWrite)
             .map_err(|error| open_error(error, &self.shown))
     }
 
     /// Reads what opens the vault.
-    fn key(&self, args: &CredentialArgs) -> Result<Key> {
+    pub(super) fn key(&self, args: &CredentialArgs) -> Result<Key> {
         image::credential(&self.app.ui, args, &self.shown).map(|given| key_of(&given))
+    }
+
+    pub(super) fn cannot_read(&self, cause: std::io::Error) -> Error {
+        Error::environment(format!("cannot use '{}'", self.shown)).caused_by(cause)
     }
 
     fn info(&self, args: &InfoArgs) -> Result<u8> {
@@ -138,9 +162,7 @@ impl Luks<'_> {
     }
 
     fn about(&self) -> Result<Info> {
-        let size = self.path.metadata().map_err(|cause| {
-            Error::environment(format!("cannot look at '{}'", self.shown)).caused_by(cause)
-        })?;
+        let size = self.path.metadata().map_err(|cause| self.cannot_read(cause))?;
         Ok(Info::of(&self.header()?, &self.shown, size.len()))
     }
 
@@ -243,8 +265,13 @@ impl Luks<'_> {
     }
 
     fn request(&self, args: &CredentialArgs) -> VaultRequest {
+        self.request_for(&self.path, args)
+    }
+
+    /// What a holder is asked for, about this image or a copy of it.
+    pub(super) fn request_for(&self, image: &Path, args: &CredentialArgs) -> VaultRequest {
         VaultRequest {
-            image: self.path.as_path().into(),
+            image: image.into(),
             shown: self.shown.clone(),
             backend: BackendKind::Luks,
             create: None,
@@ -258,7 +285,8 @@ impl Luks<'_> {
     }
 }
 
-fn key_of(given: &Credential) -> Key {
+/// Returns the bytes that `cryptsetup` gets.
+pub(super) fn key_of(given: &Credential) -> Key {
     Zeroizing::new(match given {
         Credential::Passphrase(secret) | Credential::KeyFile(secret) => secret.expose().to_vec(),
         Credential::RecoveryKey(key) => key.expose_words().as_bytes().to_vec(),

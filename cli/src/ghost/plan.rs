@@ -45,6 +45,9 @@ pub(crate) fn vault(
     if let Some(asked) = asked.filter(|asked| *asked != backend) {
         return Err(Error::user(format!("'{shown}' is a {backend} vault, not a {asked} one"))
             .hint("leave --backend out: an existing vault tells what it is")
+            .hint(format!(
+                "'tazpod vault migrate --to {asked}' makes it one, and keeps the old image"
+            ))
             .hint(format!("for a {asked} vault beside it name another image by 'vault.path'")));
     }
     if backend == BackendKind::Luks && !lacking.is_empty() {
@@ -126,9 +129,7 @@ mod tests {
             assert_eq!(decide(None, None, there).unwrap_err().kind(), Kind::Environment);
             let mismatch = able(fuse, None, there).unwrap_err();
             assert_eq!(mismatch.kind(), Kind::User);
-            assert!(
-                mismatch.hints().iter().any(|hint| hint.contains("for a fuse vault beside it"))
-            );
+            assert!(mismatch.hints().iter().any(|hint| hint.contains("vault migrate --to fuse")));
         }
         for format in [ImageFormat::Luks { version: 3 }, ImageFormat::Empty, ImageFormat::Unknown] {
             assert_eq!(decide(fuse, None, Found::File(format)).unwrap_err().kind(), Kind::Format);

@@ -69,6 +69,16 @@ pub(crate) fn copy(
     }
 }
 
+/// Copies a file whose lock the caller has into an empty one.
+pub(crate) fn copy_file(
+    source: &File,
+    target: &File,
+    (shown, target_shown): (&str, &str),
+    show: &mut dyn FnMut(u64, u64),
+) -> Result<()> {
+    once(source, target, show).map(drop).map_err(|failure| failure.explain(shown, target_shown))
+}
+
 fn fixed_units(source: &File) -> std::result::Result<FixedUnits, vault_core::vault::VaultError> {
     FixedUnits::read(&mut |buffer, offset| source.read_exact_at(buffer, offset))
 }

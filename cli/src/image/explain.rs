@@ -188,7 +188,7 @@ fn rolled_back(cause: Rollback, shown: &str) -> Error {
     error.caused_by(cause).hint(hint)
 }
 
-fn kdf_error(error: KdfError, shown: &str) -> Error {
+pub(super) fn kdf_error(error: KdfError, shown: &str) -> Error {
     match error {
         KdfError::BeyondMachine { memory_kib, available_kib } => {
             let [needed, left] =

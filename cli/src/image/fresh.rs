@@ -152,12 +152,18 @@ pub(crate) fn replace(
     vault: &Vault<Unlocked>,
     newest: &Witness,
 ) -> Result<()> {
-    imitate_file(path, fresh).map_err(|cause| cannot_make(cause, shown))?;
-    fs::rename(fresh, path)
-        .and_then(|()| super::create::sync_folder(path))
-        .map_err(|cause| cannot_make(cause, shown))?;
+    put_over(fresh, path, shown)?;
     remember(vault, newest);
     Ok(())
+}
+
+/// Puts the new image in the place of the old one, for good.
+pub(crate) fn put_over(fresh: &Path, path: &Path, shown: &str) -> Result<()> {
+    imitate_file(path, fresh)
+        .and_then(|()| fs::File::open(fresh)?.sync_all())
+        .and_then(|()| fs::rename(fresh, path))
+        .and_then(|()| super::create::sync_folder(path))
+        .map_err(|cause| cannot_make(cause, shown))
 }
 
 /// Gives the old image a second name, which is its only one after the new one has been put in place.

@@ -7,6 +7,7 @@ pub(crate) mod create;
 pub(crate) mod credential;
 pub(crate) mod explain;
 pub(crate) mod folder;
+pub(crate) mod foreign;
 pub(crate) mod fresh;
 pub(crate) mod open;
 pub(crate) mod output;

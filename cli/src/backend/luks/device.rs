@@ -147,6 +147,19 @@ pub(super) fn loops_over(workshop: &Workshop, image: &Facts) -> io::Result<Vec<(
     Ok(found)
 }
 
+/// Whether the kernel's table names this very file as what a loop device stands on. The names there are
+/// those of the namespace in which it was set up: one that is not found here proves nothing.
+pub(super) fn is_on_loop_device(image: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(image) = image.metadata() else { return false };
+    devices("loop").unwrap_or_default().iter().any(|device| {
+        let name = Path::new(CLASS).join(device).join("loop/backing_file");
+        let backing = std::fs::read_to_string(name).ok();
+        let backing = backing.and_then(|path| Path::new(path.trim_end()).metadata().ok());
+        backing.is_some_and(|file| (file.dev(), file.ino()) == (image.dev(), image.ino()))
+    })
+}
+
 fn devices(prefix: &str) -> io::Result<Vec<String>> {
     let mut found = names(Path::new(CLASS))?;
     found.retain(|name| {

@@ -131,6 +131,23 @@ impl<'a> HeaderFile<'a> {
         tool::cryptsetup(&arguments, b"", self.shown).map(drop)
     }
 
+    /// Writes the header to a new file.
+    pub(crate) fn back_up(&self, file: &Path) -> Result<()> {
+        self.header_file("luksHeaderBackup", file)
+    }
+
+    /// Puts a header back.
+    pub(crate) fn restore(&self, file: &Path) -> Result<()> {
+        self.header_file("luksHeaderRestore", file)
+    }
+
+    fn header_file(&self, verb: &str, file: &Path) -> Result<()> {
+        let other = file.display().to_string();
+        let file = HeaderFile::new(file, &other)?.path;
+        let arguments = ["--batch-mode", verb, &self.path, "--header-backup-file", &file];
+        tool::cryptsetup(&arguments, b"", self.shown).map(drop)
+    }
+
     fn rekey(&self, verb: &[&str], key: &[u8], new: &[u8], cost: Cost, version: u16) -> Result<()> {
         let more = MoreInput::new(new).map_err(|cause| {
             Error::environment("cannot hand the new key to cryptsetup").caused_by(cause)

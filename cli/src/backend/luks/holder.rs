@@ -99,7 +99,7 @@ fn next_secret(link: &mut Link) -> Result<Option<Zeroizing<Vec<u8>>>> {
 }
 
 /// What a holder has before the vault is open.
-struct Holder<'a> {
+pub(super) struct Holder<'a> {
     request: &'a VaultRequest,
     workshop: Workshop,
     image: Image,
@@ -109,7 +109,7 @@ struct Holder<'a> {
 
 impl<'a> Holder<'a> {
     /// Opens and locks the image, removes what an earlier holder left, and makes the loop device.
-    fn prepare(request: &'a VaultRequest, identity: &'a Identity) -> Result<Self> {
+    pub(super) fn prepare(request: &'a VaultRequest, identity: &'a Identity) -> Result<Self> {
         let (image, uuid) = match &request.create {
             None => Image::open(request, identity)?,
             Some(new) => {
@@ -136,9 +136,14 @@ impl<'a> Holder<'a> {
         let Some(new) = &self.request.create else {
             return self.map(&key).and_then(|mapping| self.mount(&mapping));
         };
-        self.format(new, &key)?;
-        let mapping = self.map(&key)?;
-        let made = self.make_tree(&mapping).and_then(|()| self.mount(&mapping));
+        self.make(new, &key, &[])
+    }
+
+    /// Makes the vault, with more words for the maker of its file system, and mounts it.
+    fn make(&self, new: &NewVault, key: &[u8], more: &[&str]) -> Result<OwnedFd> {
+        self.format(new, key)?;
+        let mapping = self.map(key)?;
+        let made = self.make_tree(&mapping, more).and_then(|()| self.mount(&mapping));
         if made.is_err() {
             let _ = mapping.remove(&self.workshop, Removal::Now);
         }
@@ -179,7 +184,7 @@ impl<'a> Holder<'a> {
     }
 
     /// Maps the volume under a name of its own.
-    fn map(&self, key: &[u8]) -> Result<Mapping> {
+    pub(super) fn map(&self, key: &[u8]) -> Result<Mapping> {
         let shown = &self.request.shown;
         let name = self.uuid.mapping(&self.image.facts);
         let slot = self.request.slot.map(|slot| slot.to_string());
@@ -201,12 +206,14 @@ impl<'a> Holder<'a> {
     }
 
     /// Makes the file system, whose top folder is the caller's.
-    fn make_tree(&self, mapping: &Mapping) -> Result<()> {
+    fn make_tree(&self, mapping: &Mapping, more: &[&str]) -> Result<()> {
         let shown = &self.request.shown;
         let node = self.node(mapping)?;
         let owner = folder::facts(self.image.file()).map_err(|cause| self.cannot_mount(cause))?;
         let owner = format!("root_owner={}:{}", owner.uid, owner.gid);
-        let arguments = ["-q", "-F", "-m", "0", "-E", &owner, &node];
+        let mut arguments = vec!["-q", "-F", "-m", "0", "-E", &owner];
+        arguments.extend(more);
+        arguments.push(&node);
         let outcome = tool::run("mkfs.ext4", &arguments, b"")?;
         if outcome.status == 0 {
             return Ok(());
@@ -231,10 +238,24 @@ impl<'a> Holder<'a> {
         Ok(mount)
     }
 
-    fn node(&self, mapping: &Mapping) -> Result<String> {
+    pub(super) fn node(&self, mapping: &Mapping) -> Result<String> {
         let node = self.workshop.block_node(&mapping.device);
         let node = node.map_err(|cause| self.cannot_mount(cause))?;
         Ok(node.to_string_lossy().into_owned())
+    }
+
+    /// Removes a mapping that was never mounted.
+    pub(super) fn unmap(&self, mapping: &Mapping) -> Result<()> {
+        mapping
+            .remove(&self.workshop, Removal::Now)
+            .map_err(|cause| Error::environment("cannot close the vault again").caused_by(cause))
+    }
+
+    /// Lets go of the image, and waits until the kernel has.
+    pub(super) fn release(self) -> Result<()> {
+        let Self { request, workshop, image, device, .. } = self;
+        drop(device);
+        leftovers::wait_until_gone(&workshop, &image.facts, &request.shown)
     }
 
     fn cannot_mount(&self, cause: io::Error) -> Error {
@@ -351,6 +372,25 @@ fn key_of(kind: CredentialKind, secret: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
         }
     };
     Ok(Zeroizing::new(bytes))
+}
+
+/// Makes a new vault with room for `inodes` files, lets `work` fill it from its top folder, and closes it. The
+/// image stays under the name of one that is being made.
+pub(super) fn fill(
+    request: &VaultRequest,
+    identity: &Identity,
+    (key, inodes): (&[u8], u64),
+    work: impl FnOnce(&OwnedFd) -> Result<()>,
+) -> Result<()> {
+    let new =
+        request.create.as_ref().ok_or_else(|| Error::internal("no new vault is asked for"))?;
+    let holder = Holder::prepare(request, identity)?;
+    let inodes = inodes.to_string();
+    let mount = holder.make(new, key, &["-N", &inodes])?;
+    let filled =
+        top_of(&mount).map_err(|cause| holder.cannot_mount(cause)).and_then(|top| work(&top));
+    let closed = holder.close(mount);
+    filled.and(closed)
 }
 
 /// Maps the closed vault and lets `e2fsck` look at it without changing anything; returns whether all is

@@ -17,6 +17,7 @@ use crate::sys::identity::Identity;
 use crate::sys::process;
 use nix::sys::signal::Signal;
 use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long the kernel may take to let go of a vault whose last user has ended.
@@ -27,12 +28,36 @@ const GLANCE: Duration = Duration::from_secs(1);
 
 /// Removes what holders of this vault left, finished or not.
 pub(super) fn sweep(request: &VaultRequest, identity: &Identity) -> Result<()> {
-    each(request, identity, |workshop, suspect| clear(workshop, suspect, &request.shown))
+    sweep_image(request.image.path(), &request.shown, identity)
+}
+
+/// Names what dead holders of this vault left; nothing while one lives, and nothing that is somebody else's.
+pub(super) fn look(path: &Path, identity: &Identity) -> Result<Vec<String>> {
+    workshop::visit(|workshop| {
+        let mut found = Vec::new();
+        for path in [path.to_owned(), beside(path)] {
+            let Some(suspect) = image::suspect(&path, identity) else { continue };
+            // Lost with the change of rights.
+            process::die_with_parent(Signal::SIGKILL).map_err(cannot_look)?;
+            if suspect.lock.is_none() {
+                continue;
+            }
+            let users = users(workshop, &suspect).map_err(cannot_look)?;
+            let ours = users.iter().filter(|user| user.is_ours(&suspect));
+            found.extend(ours.map(|user| user.name().to_owned()));
+        }
+        Ok(found)
+    })
+}
+
+/// Removes what `look` has named.
+pub(super) fn sweep_image(path: &Path, shown: &str, identity: &Identity) -> Result<()> {
+    each(path, identity, |workshop, suspect| clear(workshop, suspect, shown))
 }
 
 /// Fails if the kernel still has the image open.
 pub(super) fn verify(request: &VaultRequest, identity: &Identity) -> Result<()> {
-    each(request, identity, |workshop, suspect| {
+    each(request.image.path(), identity, |workshop, suspect| {
         match users(workshop, suspect).map_err(cannot_look)?.first() {
             None => Ok(()),
             Some(user) => Err(Error::environment(format!(
@@ -46,11 +71,10 @@ pub(super) fn verify(request: &VaultRequest, identity: &Identity) -> Result<()> 
 
 /// Does `work` for the image and for the unfinished one beside it, if no holder lives.
 fn each(
-    request: &VaultRequest,
+    path: &Path,
     identity: &Identity,
     work: impl Fn(&Workshop, &Suspect) -> Result<()>,
 ) -> Result<()> {
-    let path = request.image.path();
     workshop::visit(|workshop| {
         for path in [path.to_owned(), beside(path)] {
             let Some(suspect) = image::suspect(&path, identity) else { continue };

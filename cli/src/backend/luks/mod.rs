@@ -14,10 +14,12 @@
 
 pub(crate) mod capabilities;
 mod device;
+mod fill;
 pub(crate) mod header;
 mod holder;
 mod image;
 mod leftovers;
+mod resize;
 mod tool;
 mod workshop;
 
@@ -26,6 +28,9 @@ use crate::error::Result;
 use crate::ghost::link::Link;
 use crate::ghost::protocol::VaultRequest;
 use crate::sys::identity::Identity;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use vault_core::fs::Volume;
 
 /// A vault in a LUKS container.
 pub(crate) struct LuksBackend {
@@ -47,6 +52,82 @@ pub(crate) fn check(
     key: &[u8],
 ) -> Result<(bool, String)> {
     workshop::apart(|| holder::check(request, identity, key))
+}
+
+/// Does what makes threads in a process of its own: this one must have a single one to start others.
+pub(crate) fn apart<T: Serialize + DeserializeOwned>(
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    workshop::apart(work)
+}
+
+/// A new luks vault that a process of its own fills with the tree of a fuse vault.
+pub(crate) struct Filling(workshop::Apart<()>);
+
+impl Filling {
+    /// Begins; needs root. The new vault has room for `inodes` files and is opened by `key`; `open` opens the
+    /// vault to be copied, and `show` is told how much is done, of about how much.
+    pub(crate) fn begin(
+        request: &VaultRequest,
+        identity: &Identity,
+        (key, inodes): (&[u8], u64),
+        open: impl FnOnce() -> Result<Volume>,
+        show: &mut dyn FnMut(u64, u64),
+    ) -> Result<Self> {
+        // What a killed one left behind.
+        leftovers::sweep(request, identity)?;
+        workshop::Apart::begin(|| {
+            fill::ignore_interrupts()?;
+            holder::fill(request, identity, (key, inodes), |top| {
+                fill::write(&open()?, top, &request.shown, show)
+            })
+        })
+        .map(Self)
+    }
+
+    /// Waits until the vault is made and closed. Its image has the name of one that is being made.
+    pub(crate) fn end(self) -> Result<()> {
+        self.0.end()
+    }
+}
+
+/// A copy of a vault whose file system a process of its own gives another size.
+pub(crate) struct Resizing(workshop::Apart<()>);
+
+impl Resizing {
+    /// Begins; needs root. The image has room for the file system of `len` bytes in blocks of `block`.
+    pub(crate) fn begin(
+        request: &VaultRequest,
+        identity: &Identity,
+        key: &[u8],
+        (len, block): (u64, u64),
+    ) -> Result<Self> {
+        workshop::Apart::begin(|| {
+            fill::ignore_interrupts()?;
+            resize::resize(request, identity, key, (len, block))
+        })
+        .map(Self)
+    }
+
+    /// Waits until it is done and the copy closed.
+    pub(crate) fn end(self) -> Result<()> {
+        self.0.end()
+    }
+}
+
+/// Names the devices that a killed ghost left of the vault at `image`. Needs root.
+pub(crate) fn leftovers(image: &std::path::Path, identity: &Identity) -> Result<Vec<String>> {
+    leftovers::look(image, identity)
+}
+
+/// Removes them. Needs root; what anybody uses stays, and is an error that names it.
+pub(crate) fn sweep(image: &std::path::Path, shown: &str, identity: &Identity) -> Result<()> {
+    leftovers::sweep_image(image, shown, identity)
+}
+
+/// Whether a loop device stands on this image, as far as anybody can see who is not root.
+pub(crate) fn is_on_loop_device(image: &std::path::Path) -> bool {
+    device::is_on_loop_device(image)
 }
 
 impl Backend for LuksBackend {

@@ -88,24 +88,44 @@ pub(super) fn visit<T: Serialize + DeserializeOwned>(
 pub(super) fn apart<T: Serialize + DeserializeOwned>(
     work: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
-    let failed =
-        |cause: io::Error| Error::environment("cannot look after devices").caused_by(cause);
-    let (mut ours, theirs) = Link::pair().map_err(failed)?;
-    let pid = process::fork(|| {
-        let answer: std::result::Result<T, Failure> = process::die_with_parent(Signal::SIGKILL)
-            .map_err(failed)
-            .and_then(|()| work())
-            .map_err(Failure::from);
-        i32::from(theirs.send(&answer, &[]).is_err())
-    })
-    .map_err(failed)?;
-    drop(theirs);
-    let answer = ours.receive::<std::result::Result<T, Failure>>();
-    process::wait(pid).map_err(failed)?;
-    match answer {
-        Ok(Received::Message(answer, _)) => answer.map_err(Error::from),
-        _ => Err(failed(io::Error::other("the process that did it ended early"))),
+    Apart::begin(work)?.end()
+}
+
+/// Work that goes on in a process of its own, which dies with this one.
+pub(super) struct Apart<T> {
+    link: Link,
+    pid: nix::unistd::Pid,
+    answer: std::marker::PhantomData<T>,
+}
+
+impl<T: Serialize + DeserializeOwned> Apart<T> {
+    /// Begins the work. This process has one thread until then.
+    pub(super) fn begin(work: impl FnOnce() -> Result<T>) -> Result<Self> {
+        let (link, theirs) = Link::pair().map_err(cannot_work)?;
+        let pid = process::fork(|| {
+            let answer: std::result::Result<T, Failure> = process::die_with_parent(Signal::SIGKILL)
+                .map_err(cannot_work)
+                .and_then(|()| work())
+                .map_err(Failure::from);
+            i32::from(theirs.send(&answer, &[]).is_err())
+        })
+        .map_err(cannot_work)?;
+        Ok(Self { link, pid, answer: std::marker::PhantomData })
     }
+
+    /// Waits for its end.
+    pub(super) fn end(mut self) -> Result<T> {
+        let answer = self.link.receive::<std::result::Result<T, Failure>>();
+        process::wait(self.pid).map_err(cannot_work)?;
+        match answer {
+            Ok(Received::Message(answer, _)) => answer.map_err(Error::from),
+            _ => Err(cannot_work(io::Error::other("the process that did it ended early"))),
+        }
+    }
+}
+
+fn cannot_work(cause: io::Error) -> Error {
+    Error::environment("cannot look after devices").caused_by(cause)
 }
 
 fn furnish() -> io::Result<OwnedFd> {
