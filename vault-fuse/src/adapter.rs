@@ -35,6 +35,7 @@ pub(crate) struct Adapter {
     service: Arc<Service>,
     lookups: Lookups,
     access_times: AccessTimes,
+    in_user_namespace: bool,
     /// Tells the kernel what to drop; it exists once the session does.
     notifier: Arc<OnceLock<Notifier>>,
     agreed: Agreed,
@@ -46,6 +47,7 @@ impl Adapter {
             service,
             lookups: Lookups::new(),
             access_times: options.access_times,
+            in_user_namespace: options.in_user_namespace,
             notifier: Arc::default(),
             agreed: Agreed { write_back: options.write_back, ..Agreed::default() },
         }
@@ -513,9 +515,10 @@ impl Filesystem for Adapter {
         answers::sized(reply, size, value);
     }
 
-    /// Lists attribute names, each ended by a zero byte; those of root are listed to root only, as elsewhere.
+    /// Lists attribute names, each ended by a zero byte. The kernel lets root alone read those of the class `trusted`,
+    /// and leaves it to the file system not to list them to others: a program that copies what is listed would fail.
     fn listxattr(&self, request: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
-        let all = request.uid() == 0;
+        let all = request.uid() == 0 && !self.in_user_namespace;
         let list =
             self.service.read(|volume| volume.list_xattrs(convert::inode(inode))).map(|names| {
                 let shown = names.iter().filter(|name| all || !name.starts_with(b"trusted."));

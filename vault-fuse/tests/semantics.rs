@@ -443,6 +443,13 @@ assert sorted(os.listxattr('d')) == ['trusted.t', 'user.big', 'user.empty']
 assert len([n for n in os.listxattr('f') if 'number' in n]) == 50
 os.chmod('d', 0o777); os.seteuid(65532); assert sorted(os.listxattr('d')) == ['user.big', 'user.empty'], os.listxattr('d')",
     );
+    // As in a ghost, where root is root of the ghost alone.
+    vault.options.in_user_namespace = true;
+    vault.remount();
+    python(
+        &vault.root(),
+        "import os; assert 'trusted.t' not in os.listxattr('d'), os.listxattr('d')",
+    );
 }
 
 #[test]

@@ -302,7 +302,8 @@ impl<'a> Server<'a> {
 
     /// Serves until the vault is unmounted.
     fn run(self, kernel: OwnedFd, volume: &Arc<Volume>, opening: &OpenVault) -> i32 {
-        let session = match Session::from_fd(Arc::clone(volume), kernel, &Options::default()) {
+        let options = Options { in_user_namespace: true, ..Options::default() };
+        let session = match Session::from_fd(Arc::clone(volume), kernel, &options) {
             Ok(session) => session,
             Err(cause) => {
                 return self
