@@ -3,6 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use std::sync::Arc;
+use vault_core::crypto::kdf::KdfLimits;
 use vault_core::device::MemoryDevice;
 use vault_core::foreign::luks::{Container, seal_header_for_tests};
 
@@ -20,5 +21,6 @@ fuzz_target!(|bytes: &[u8]| {
     let device = Arc::new(MemoryDevice::from_bytes(image, 1 << 20));
     if let Ok(container) = Container::open(device) {
         let _ = (container.uuid().len(), container.slots().count());
+        let _ = container.judge_for_tests(&KdfLimits::default());
     }
 });

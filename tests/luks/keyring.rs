@@ -1,7 +1,6 @@
 //! Containers whose filter refuses the kernel's keyrings, as Docker's does where nothing says otherwise.
 
-use crate::by_hand::{by_hand, make_cheap};
-use crate::ghost::Project;
+use crate::by_hand::{by_hand, cheap};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 use std::collections::BTreeMap;
 
@@ -24,8 +23,7 @@ fn without_keyrings<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 
 #[test]
 fn vault_opens_where_keyrings_are_refused() {
-    let project = Project::new();
-    make_cheap(&project);
+    let project = cheap("48M");
     let by_cryptsetup = "disk=$(losetup --find --show vault.img)
         printf %s \"$pass\" | cryptsetup open --key-file - $disk by-hand 2>&1 || true
         losetup --detach $disk";

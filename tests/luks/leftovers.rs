@@ -1,6 +1,6 @@
 //! Devices that stand on the image when it is opened: a dead holder's are removed, others are named.
 
-use crate::by_hand::{by_hand, image};
+use crate::by_hand::{by_hand, cheap, image};
 use crate::ghost::{Project, finish, kill};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -35,7 +35,8 @@ fn mapping_of_a_dead_holder_is_removed_by_the_next_pull() {
 
 #[test]
 fn doctor_removes_what_a_dead_holder_left_and_only_that() {
-    let project = Project::with_vault();
+    let project = cheap("48M");
+    assert!(project.run("true").status.success());
     let doctor = |words: &[&str]| {
         let command = project.tazpod(&[&["doctor"], words].concat()).spawn().unwrap();
         let output = finish(command);

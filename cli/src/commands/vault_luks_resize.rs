@@ -55,10 +55,10 @@ impl Luks<'_> {
         let size = args.size.0 / UNIT * UNIT;
         let len = self.path.metadata().map_err(|cause| self.cannot_read(cause))?.len();
         // Keys are derived by many threads, and this process must have one to start others.
-        let (place, least, block) = luks::apart(|| self.measure(&self.path, &key, args))?;
-        let wanted = size.checked_sub(place).filter(|wanted| *wanted >= least);
+        let (before, least, block) = luks::apart(|| self.measure(&self.path, &key, args))?;
+        let wanted = size.checked_sub(before).filter(|wanted| *wanted >= least);
         let Some(wanted) = wanted else {
-            let needed = ByteSize(place.saturating_add(least));
+            let needed = ByteSize(before.saturating_add(least));
             return Err(Error::user(format!("'{shown}' holds too much for this size")).hint(
                 format!("it needs more than {needed}; remove files, or choose a larger size"),
             ));
@@ -73,8 +73,16 @@ impl Luks<'_> {
                 let identity = identity_of(caller.uid, caller.gid)?;
                 let request = self.request_for(&making, &args.credential);
                 drop(rights);
-                let resizing = luks::Resizing::begin(&request, &identity, &key, (wanted, block))?;
-                ui.interruptible(&on_interrupt, || resizing.end())?
+                let size = luks::NewSize { len: wanted, block, before };
+                let resizing = luks::Resizing::begin(&request, &identity, &key, &size)?;
+                // The guardian takes the copy away, once no device stands on it.
+                let on_interrupt = OnInterrupt { remove: None, ..on_interrupt.clone() };
+                let resized = ui.interruptible(&on_interrupt, || resizing.end())?;
+                if resized.is_err() {
+                    // It may have been killed itself.
+                    let _ = luks::sweep(&making, shown, &identity);
+                }
+                resized
             })
             .and_then(|()| {
                 let _rights = caller.act()?;

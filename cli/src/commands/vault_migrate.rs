@@ -265,7 +265,13 @@ impl Migration<'_> {
             || self.read_old(&old, &credential),
             &mut |done, total| progress.show(done, total),
         )?;
-        let filled = ui.interruptible(&self.on_interrupt(), || filling.end())?;
+        // The guardian takes the new image away, once no device stands on it.
+        let on_interrupt = OnInterrupt { remove: None, ..self.on_interrupt() };
+        let filled = ui.interruptible(&on_interrupt, || filling.end())?;
+        if filled.is_err() {
+            // It may have been killed itself.
+            let _ = luks::sweep(&self.path, shown, &identity);
+        }
         // The line was the other process's, which had no time to take it away.
         progress.show(1, 1);
         drop(progress);

@@ -5,8 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::image::explain::vault_error;
-use crate::sys::{folder, signals};
-use nix::sys::signal::Signal;
+use crate::sys::folder;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod,
     ftruncate, linkat, mkdirat, mknodat, openat, symlinkat, utimensat,
@@ -27,16 +26,6 @@ use vault_core::ports::Timestamp;
 const CHUNK: u64 = 1 << 20;
 /// Bytes that a file counts as, beside its content.
 const FILE_WEIGHT: u64 = 4096;
-
-/// Leaves Ctrl-C to the process that waits: this one dies with it.
-pub(super) fn ignore_interrupts() -> Result<()> {
-    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT] {
-        signals::ignore(signal).map_err(|cause| {
-            Error::environment("cannot leave signals to others").caused_by(cause)
-        })?;
-    }
-    Ok(())
-}
 
 /// Writes everything below `top`, and gives `top` the attributes of the vault's root.
 pub(super) fn write(

@@ -389,7 +389,12 @@ pub(super) fn fill(
     let mount = holder.make(new, key, &["-N", &inodes])?;
     let filled =
         top_of(&mount).map_err(|cause| holder.cannot_mount(cause)).and_then(|top| work(&top));
-    let closed = holder.close(mount);
+    let closed = holder.close(mount).map_err(|cause| {
+        // Nobody has believed this vault yet: what fails here is the disk that it is made on.
+        Error::environment(format!("cannot write '{}'", request.shown))
+            .caused_by(cause)
+            .hint("the disk may be full; the vault is as it was")
+    });
     filled.and(closed)
 }
 

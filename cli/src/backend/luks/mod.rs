@@ -23,13 +23,17 @@ mod resize;
 mod tool;
 mod workshop;
 
+pub(crate) use resize::NewSize;
+
 use super::{Backend, Mounted, Opening};
 use crate::error::Result;
 use crate::ghost::link::Link;
 use crate::ghost::protocol::VaultRequest;
-use crate::sys::identity::Identity;
+use crate::image::create::beside;
+use crate::sys::identity::{FileRights, Identity};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::path::Path;
 use vault_core::fs::Volume;
 
 /// A vault in a LUKS container.
@@ -76,12 +80,14 @@ impl Filling {
     ) -> Result<Self> {
         // What a killed one left behind.
         leftovers::sweep(request, identity)?;
-        workshop::Apart::begin(|| {
-            fill::ignore_interrupts()?;
-            holder::fill(request, identity, (key, inodes), |top| {
-                fill::write(&open()?, top, &request.shown, show)
-            })
-        })
+        workshop::Apart::guarded(
+            || {
+                holder::fill(request, identity, (key, inodes), |top| {
+                    fill::write(&open()?, top, &request.shown, show)
+                })
+            },
+            |abandoned| tidy(request, identity, &beside(request.image.path()), abandoned),
+        )
         .map(Self)
     }
 
@@ -95,17 +101,17 @@ impl Filling {
 pub(crate) struct Resizing(workshop::Apart<()>);
 
 impl Resizing {
-    /// Begins; needs root. The image has room for the file system of `len` bytes in blocks of `block`.
+    /// Begins; needs root. The image has room for the file system before and after.
     pub(crate) fn begin(
         request: &VaultRequest,
         identity: &Identity,
         key: &[u8],
-        (len, block): (u64, u64),
+        size: &NewSize,
     ) -> Result<Self> {
-        workshop::Apart::begin(|| {
-            fill::ignore_interrupts()?;
-            resize::resize(request, identity, key, (len, block))
-        })
+        workshop::Apart::guarded(
+            || resize::resize(request, identity, key, size),
+            |abandoned| tidy(request, identity, request.image.path(), abandoned),
+        )
         .map(Self)
     }
 
@@ -115,18 +121,28 @@ impl Resizing {
     }
 }
 
+/// Takes away what work on the image at `making` has left, and the image too when nobody waits for it.
+fn tidy(request: &VaultRequest, identity: &Identity, making: &Path, abandoned: bool) {
+    // Nobody is there to be told; the next attempt sweeps as well.
+    let swept = leftovers::sweep(request, identity);
+    if abandoned && swept.is_ok() {
+        let rights = FileRights::of(identity.uid, identity.gid);
+        let _ = rights.map(|_rights| std::fs::remove_file(making));
+    }
+}
+
 /// Names the devices that a killed ghost left of the vault at `image`. Needs root.
-pub(crate) fn leftovers(image: &std::path::Path, identity: &Identity) -> Result<Vec<String>> {
+pub(crate) fn leftovers(image: &Path, identity: &Identity) -> Result<Vec<String>> {
     leftovers::look(image, identity)
 }
 
 /// Removes them. Needs root; what anybody uses stays, and is an error that names it.
-pub(crate) fn sweep(image: &std::path::Path, shown: &str, identity: &Identity) -> Result<()> {
+pub(crate) fn sweep(image: &Path, shown: &str, identity: &Identity) -> Result<()> {
     leftovers::sweep_image(image, shown, identity)
 }
 
 /// Whether a loop device stands on this image, as far as anybody can see who is not root.
-pub(crate) fn is_on_loop_device(image: &std::path::Path) -> bool {
+pub(crate) fn is_on_loop_device(image: &Path) -> bool {
     device::is_on_loop_device(image)
 }
 

@@ -10,21 +10,32 @@ use crate::units::ByteSize;
 /// What `e2fsck` ends with when nothing is wrong any more.
 const SOUND: [u8; 2] = [0, 1];
 
-/// Checks the file system in a copy of a vault, and gives it `len` bytes. The copy is large enough for both sizes.
+/// Another size for a file system.
+pub(crate) struct NewSize {
+    /// Bytes that it shall have.
+    pub(crate) len: u64,
+    /// Bytes of its blocks.
+    pub(crate) block: u64,
+    /// Bytes of the image before it.
+    pub(crate) before: u64,
+}
+
+/// Checks the file system in a copy of a vault, and gives it another size. The copy is large enough for both sizes.
 pub(super) fn resize(
     request: &VaultRequest,
     identity: &Identity,
     key: &[u8],
-    (len, block): (u64, u64),
+    size: &NewSize,
 ) -> Result<()> {
     let holder = Holder::prepare(request, identity)?;
     let mapping = holder.map(key)?;
-    let resized = holder.node(&mapping).and_then(|node| work(&node, len, block, &request.shown));
+    let resized = holder.node(&mapping).and_then(|node| work(&node, size, &request.shown));
     let closed = holder.unmap(&mapping).and_then(|()| holder.release());
     resized.and(closed)
 }
 
-fn work(node: &str, len: u64, block: u64, shown: &str) -> Result<()> {
+fn work(node: &str, size: &NewSize, shown: &str) -> Result<()> {
+    let NewSize { len, block, before } = *size;
     let checked = tool::run("e2fsck", &["-f", "-p", node], b"")?;
     if !SOUND.contains(&checked.status) {
         let error = Error::new(Kind::Damage, format!("the file system of '{shown}' is not sound"));
@@ -34,10 +45,9 @@ fn work(node: &str, len: u64, block: u64, shown: &str) -> Result<()> {
     let asked = tool::run("resize2fs", &["-P", node], b"")?;
     let least = least_blocks(&String::from_utf8_lossy(&asked.output)).unwrap_or(0);
     if len / block.max(1) < least {
-        let needed = ByteSize(least.saturating_mul(block));
-        return Err(Error::user(format!("'{shown}' holds too much for this size")).hint(format!(
-            "its file system needs {needed}; remove files, or choose a larger size"
-        )));
+        let needed = ByteSize(least.saturating_mul(block).saturating_add(before));
+        return Err(Error::user(format!("'{shown}' holds too much for this size"))
+            .hint(format!("it needs {needed}; remove files, or choose a larger size")));
     }
     let sectors = format!("{}s", len / 512);
     let resized = tool::run("resize2fs", &[node, &sectors], b"")?;

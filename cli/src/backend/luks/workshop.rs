@@ -7,19 +7,24 @@
 use crate::error::{Error, Result};
 use crate::ghost::link::{Link, Received};
 use crate::ghost::protocol::Failure;
-use crate::sys::{block, folder, mount, process};
-use nix::sys::signal::Signal;
+use crate::sys::{block, folder, mount, process, signals};
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getpid, getppid};
 use rustix::fs::FileType;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// Character devices that programs expect, with the numbers that Linux gave them for ever.
 const EXPECTED: [(&str, (u32, u32)); 5] =
     [("null", (1, 3)), ("zero", (1, 5)), ("full", (1, 7)), ("random", (1, 8)), ("urandom", (1, 9))];
+
+/// Milliseconds between two looks at whether anybody waits for work still.
+const GLANCE: u16 = 100;
 
 /// The number of `/dev/loop-control`, fixed like those above.
 const LOOP_CONTROL: (u32, u32) = (10, 237);
@@ -94,7 +99,7 @@ pub(super) fn apart<T: Serialize + DeserializeOwned>(
 /// Work that goes on in a process of its own, which dies with this one.
 pub(super) struct Apart<T> {
     link: Link,
-    pid: nix::unistd::Pid,
+    pid: Pid,
     answer: std::marker::PhantomData<T>,
 }
 
@@ -122,6 +127,64 @@ impl<T: Serialize + DeserializeOwned> Apart<T> {
             _ => Err(cannot_work(io::Error::other("the process that did it ended early"))),
         }
     }
+}
+
+impl<T: Serialize + DeserializeOwned> Apart<T> {
+    /// The same with a guardian between this process and the work. It outlives this one, whatever that ends
+    /// by, and ends the work then: a device must not stay that was half made. `tidy` is called when the work
+    /// has failed, and told whether nobody waits any more.
+    pub(super) fn guarded(
+        work: impl FnOnce() -> Result<T>,
+        tidy: impl FnOnce(bool),
+    ) -> Result<Self> {
+        let waiting = getpid();
+        let (link, theirs) = Link::pair().map_err(cannot_work)?;
+        let pid = process::fork(|| match guard(waiting, work, tidy) {
+            Some(answer) => i32::from(theirs.send(&answer, &[]).is_err()),
+            None => 1,
+        })
+        .map_err(cannot_work)?;
+        Ok(Self { link, pid, answer: std::marker::PhantomData })
+    }
+
+    /// Waits for its end for a moment.
+    fn has_ended(&self) -> bool {
+        let mut link = [PollFd::new(self.link.as_fd(), PollFlags::POLLIN)];
+        poll(&mut link, GLANCE).is_ok_and(|ready| ready > 0)
+    }
+
+    fn kill(self) {
+        let _ = kill(self.pid, Signal::SIGKILL);
+        let _ = process::wait(self.pid);
+    }
+}
+
+fn guard<T: Serialize + DeserializeOwned>(
+    waiting: Pid,
+    work: impl FnOnce() -> Result<T>,
+    tidy: impl FnOnce(bool),
+) -> Option<std::result::Result<T, Failure>> {
+    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT] {
+        if let Err(cause) = signals::ignore(signal) {
+            return Some(Err(cannot_work(cause).into()));
+        }
+    }
+    let work = match Apart::begin(work) {
+        Ok(work) => work,
+        Err(error) => return Some(Err(error.into())),
+    };
+    while !work.has_ended() {
+        if getppid() != waiting {
+            work.kill();
+            tidy(true);
+            return None;
+        }
+    }
+    let answer = work.end();
+    if answer.is_err() {
+        tidy(false);
+    }
+    Some(answer.map_err(Failure::from))
 }
 
 fn cannot_work(cause: io::Error) -> Error {
