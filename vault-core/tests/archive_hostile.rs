@@ -235,6 +235,19 @@ fn sparse_bombs_do_not_explode() {
     assert_eq!(tree(&volume)[0], "/bomb 9223372036854775807");
 }
 
+/// An archive larger than memory, of nothing but what has to be kept until its end.
+#[test]
+fn attributes_of_folders_do_not_gather_without_bound() {
+    let volume = furnished();
+    let value = vec![b'v'; 16 << 20];
+    let mut records = format!("{} SCHILY.xattr.user.big=", value.len() + 32).into_bytes();
+    records.extend_from_slice(&value);
+    records.push(b'\n');
+    let mut one = extended(&records);
+    one.extend(record(b"folder/", b'5', b"", b""));
+    refused(&volume, &archive(&[one.repeat(9)]), "too many folders and attributes");
+}
+
 #[test]
 fn devices_are_left_out_and_named() {
     let volume = furnished();

@@ -19,6 +19,13 @@ const IMPLIED: u16 = 0o700;
 /// Set-user-id and set-group-id, which mean something only for the owner that they came with.
 const SET_ID: u16 = 0o6000;
 
+/// Bytes about folders, and of names to be reported, that are kept until the end.
+const MAX_HELD: usize = 128 << 20;
+/// What keeping one of them takes besides.
+const HELD_EACH: usize = 128;
+/// Attributes that are reported as not kept.
+const MAX_REPORTED: usize = 10_000;
+
 /// How entries are taken.
 #[derive(Clone, Copy, Debug)]
 pub struct ImportOptions {
@@ -55,6 +62,8 @@ pub struct Importer<'v> {
     /// The folder of the last entry, since the next one is often there as well.
     place: Option<(Vec<Vec<u8>>, Place)>,
     done: Imported,
+    /// Bytes that are kept until the end.
+    held: usize,
 }
 
 /// Where an entry goes: in the staging tree, and in the vault if that folder exists there.
@@ -100,6 +109,7 @@ impl<'v> Importer<'v> {
             top: None,
             place: None,
             done: Imported::default(),
+            held: 0,
         })
     }
 
@@ -147,6 +157,7 @@ impl<'v> Importer<'v> {
             return Err(ArchiveError::path(&path, "has the name that an import gathers under"));
         }
         if entry.kind == EntryKind::Device {
+            self.hold(&path, path.len())?;
             self.done.devices.push(path);
             return Ok(());
         }
@@ -156,6 +167,15 @@ impl<'v> Importer<'v> {
         self.done.entries += 1;
         let spot = Spot { folder: place.staged, name, path: &path };
         self.make(&spot, entry, staged, content, show)
+    }
+
+    /// Counts what is kept until the end; an archive may be larger than memory.
+    fn hold(&mut self, path: &[u8], len: usize) -> Result<(), ArchiveError> {
+        self.held = self.held.saturating_add(len).saturating_add(HELD_EACH);
+        if self.held <= MAX_HELD {
+            return Ok(());
+        }
+        Err(ArchiveError::path(path, "is one of too many folders and attributes for one import"))
     }
 
     fn make(
@@ -185,7 +205,10 @@ impl<'v> Importer<'v> {
                         self.volume.make_dir(folder, name, IMPLIED, &creator).map_err(vault)?.inode
                     }
                 };
-                self.folders.push((inode, self.folder(entry)));
+                let about = self.folder(entry);
+                let len = about.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+                self.hold(path, len)?;
+                self.folders.push((inode, about));
                 return Ok(());
             }
             EntryKind::Symlink(target) => {
@@ -232,11 +255,17 @@ impl<'v> Importer<'v> {
                     | FsError::InvalidArgument
                     | FsError::NameTooLong
                     | FsError::AttributeTooBig,
-                ) => self.done.attributes.push((path.to_vec(), name.clone())),
+                ) => self.not_kept(path, name),
                 Err(error) => return Err(error),
             }
         }
         if times { self.stamp(inode, about) } else { Ok(()) }
+    }
+
+    fn not_kept(&mut self, path: &[u8], name: &[u8]) {
+        if self.done.attributes.len() < MAX_REPORTED {
+            self.done.attributes.push((path.to_vec(), name.to_vec()));
+        }
     }
 
     pub(super) fn stamp(&self, inode: InodeNo, about: &Folder) -> FsResult<()> {
