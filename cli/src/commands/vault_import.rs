@@ -3,23 +3,17 @@
 use crate::app::App;
 use crate::args::archive::ImportArgs;
 use crate::caller::Caller;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::image::Image;
 use crate::image::archive::{archive_error, paths};
 use crate::image::credential::credential_beside_input;
-use crate::image::folder::Folder;
+use crate::image::source::Source;
 use crate::ui::interrupt::OnInterrupt;
 use crate::units::ByteSize;
 use nix::unistd::{Gid, Uid};
-use std::fs::File;
-use std::io::{self, BufReader, Read};
-use std::path::Path;
-use vault_core::archive::{ArchiveError, ImportOptions, Imported, Importer, Reader};
+use vault_core::archive::{ArchiveError, ImportOptions, Imported, Importer};
 use vault_core::device::Access;
 use vault_core::fs::Volume;
-
-/// Bytes that are read at a time.
-const BUFFER: usize = 1 << 20;
 
 /// Imports into the vault.
 pub(crate) fn run(app: &App, args: &ImportArgs) -> Result<u8> {
@@ -30,12 +24,7 @@ pub(crate) fn run(app: &App, args: &ImportArgs) -> Result<u8> {
     let mut source = Source::open(&args.source)?;
     let (path, shown) = Image::place(app, &args.image)?;
     let image = Image::open(&path, &shown, Access::ReadWrite)?;
-    let credential = credential_beside_input(
-        &app.ui,
-        &args.credential,
-        &shown,
-        matches!(source, Source::Input),
-    )?;
+    let credential = credential_beside_input(&app.ui, &args.credential, &shown, source.is_input())?;
     let mut vault = image.unlock(&credential, &args.credential)?;
     let options = ImportOptions {
         overwrite: args.overwrite,
@@ -74,11 +63,7 @@ fn import(
     show: &mut dyn FnMut(u64),
 ) -> std::result::Result<Imported, ArchiveError> {
     let mut importer = Importer::begin(volume, options)?;
-    let taken = match source {
-        Source::Input => take(&mut importer, Box::new(io::stdin().lock()), show),
-        Source::Archive(file) => take(&mut importer, Box::new(file), show),
-        Source::Folder(folder) => folder.feed(&mut importer, show),
-    };
+    let taken = source.feed(&mut importer, show);
     match taken {
         Ok(()) => importer.finish(),
         Err(error) => {
@@ -87,18 +72,6 @@ fn import(
             Err(error)
         }
     }
-}
-
-fn take(
-    importer: &mut Importer<'_>,
-    source: Box<dyn Read + '_>,
-    show: &mut dyn FnMut(u64),
-) -> std::result::Result<(), ArchiveError> {
-    let mut reader = Reader::new(BufReader::with_capacity(BUFFER, source));
-    while let Some(entry) = reader.next_entry()? {
-        importer.add(&entry, &mut reader.content(), show)?;
-    }
-    Ok(())
 }
 
 fn report(app: &App, done: &Imported, sockets: &[Vec<u8>], shown: &str) -> Result<u8> {
@@ -123,40 +96,4 @@ fn report(app: &App, done: &Imported, sockets: &[Vec<u8>], shown: &str) -> Resul
     let (entries, bytes) = (done.entries, ByteSize(done.bytes));
     app.ui.print(&format!("imported {entries} entries into {shown}, {bytes} of content"))?;
     Ok(0)
-}
-
-/// Where entries come from.
-enum Source {
-    Input,
-    Archive(File),
-    Folder(Folder),
-}
-
-impl Source {
-    fn open(path: &Path) -> Result<Self> {
-        if path == Path::new("-") {
-            return Ok(Self::Input);
-        }
-        let failed = |cause: io::Error| {
-            Error::user(format!("cannot read '{}'", path.display())).caused_by(cause)
-        };
-        if path.metadata().map_err(failed)?.is_dir() {
-            return Ok(Self::Folder(Folder::new(path)));
-        }
-        File::open(path).map(Self::Archive).map_err(failed)
-    }
-
-    fn len(&self) -> Option<u64> {
-        match self {
-            Self::Archive(file) => Some(file.metadata().ok()?.len()).filter(|len| *len > 0),
-            _ => None,
-        }
-    }
-
-    fn sockets(&self) -> &[Vec<u8>] {
-        match self {
-            Self::Folder(folder) => folder.sockets(),
-            _ => &[],
-        }
-    }
 }

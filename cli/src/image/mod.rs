@@ -11,6 +11,7 @@ pub(crate) mod foreign;
 pub(crate) mod fresh;
 pub(crate) mod open;
 pub(crate) mod output;
+pub(crate) mod source;
 pub(crate) mod volume;
 
 pub(crate) use credential::credential;
