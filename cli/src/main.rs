@@ -11,6 +11,7 @@ mod config;
 mod dates;
 mod docker;
 mod doctor;
+mod encryption;
 mod error;
 mod ghost;
 mod image;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
 mod backup;
+mod encrypted;
 mod import;
 mod migrate;
 mod round_trip;

@@ -3,6 +3,7 @@
 use crate::app::App;
 use crate::args::archive::ExportArgs;
 use crate::caller::Caller;
+use crate::encryption::Recipients;
 use crate::error::{Error, Result};
 use crate::image::archive::{archive_error, paths};
 use crate::image::output::FreshFile;
@@ -26,8 +27,9 @@ pub(crate) fn run(app: &App, args: &ExportArgs) -> Result<u8> {
     let to_output = args.target == Path::new("-");
     if to_output && app.ui.shows_results() {
         return Err(Error::user("the archive would go to the terminal")
-            .hint("name a file, or pipe it: tazpod vault export - | age -r RECIPIENT > FILE"));
+            .hint("name a file, or pipe it; --recipient encrypts it"));
     }
+    let recipients = Recipients::gather(&args.recipients)?;
     let (path, shown) = Image::place(app, &args.image)?;
     let fresh = if to_output { None } else { Some(FreshFile::begin(&args.target)?) };
     let image = Image::open(&path, &shown, Access::ReadOnly)?;
@@ -42,8 +44,14 @@ pub(crate) fn run(app: &App, args: &ExportArgs) -> Result<u8> {
     let write = |out: &mut dyn Write| {
         let total = used_bytes(&volume);
         let mut progress = app.ui.progress("exporting");
-        let mut out = BufWriter::with_capacity(BUFFER, out);
-        let done = export(&volume, &mut out, &mut |done| progress.show(done, total));
+        let mut fill = |out: &mut dyn Write| {
+            let mut out = BufWriter::with_capacity(BUFFER, out);
+            export(&volume, &mut out, &mut |done| progress.show(done, total))
+        };
+        let done = match &recipients {
+            None => fill(out),
+            Some(recipients) => recipients.encrypt(out, fill),
+        };
         done.map_err(|error| archive_error(error, &shown, &target))
     };
     let done = app.ui.interruptible(&on_interrupt, || match fresh {
@@ -54,10 +62,15 @@ pub(crate) fn run(app: &App, args: &ExportArgs) -> Result<u8> {
             Ok(done)
         }
     })??;
-    report(app, &done, (!to_output).then_some(&target))
+    report(app, &done, (!to_output).then_some(&target), recipients.as_ref())
 }
 
-fn report(app: &App, done: &Exported, target: Option<&String>) -> Result<u8> {
+fn report(
+    app: &App,
+    done: &Exported,
+    target: Option<&String>,
+    recipients: Option<&Recipients>,
+) -> Result<u8> {
     if !done.sockets.is_empty() {
         app.ui.warn(
             &format!("sockets were left out: {}", paths(&done.sockets)),
@@ -66,8 +79,13 @@ fn report(app: &App, done: &Exported, target: Option<&String>) -> Result<u8> {
     }
     if let Some(target) = target {
         let (entries, bytes) = (done.entries, ByteSize(done.bytes));
-        app.ui.print(&format!("wrote {target}: {entries} entries, {bytes} of content"))?;
-        app.ui.notice("the archive is not encrypted: whoever reads it reads your secrets");
+        let wrote = format!("wrote {target}: {entries} entries, {bytes} of content");
+        let Some(recipients) = recipients else {
+            app.ui.print(&wrote)?;
+            app.ui.notice("the archive is not encrypted: whoever reads it reads your secrets");
+            return Ok(0);
+        };
+        app.ui.print(&format!("{wrote}, {}", recipients.describe()))?;
     }
     Ok(0)
 }

@@ -3,7 +3,8 @@
 use crate::app::App;
 use crate::args::archive::ImportArgs;
 use crate::caller::Caller;
-use crate::error::Result;
+use crate::encryption::Identities;
+use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::image::archive::{archive_error, paths};
 use crate::image::credential::credential_beside_input;
@@ -21,7 +22,10 @@ pub(crate) fn run(app: &App, args: &ImportArgs) -> Result<u8> {
     let _as_caller = caller.act()?;
     let name = args.source.display().to_string();
     // Before a passphrase is asked for.
-    let mut source = Source::open(&args.source)?;
+    let identities = Identities::gather(&app.ui, &args.identity)?;
+    let mut source = Source::open(&args.source, identities.as_ref())?;
+    // What decrypts has done so: the rest needs the stream's key alone.
+    drop(identities);
     let (path, shown) = Image::place(app, &args.image)?;
     let image = Image::open(&path, &shown, Access::ReadWrite)?;
     let credential = credential_beside_input(&app.ui, &args.credential, &shown, source.is_input())?;
@@ -49,7 +53,7 @@ pub(crate) fn run(app: &App, args: &ImportArgs) -> Result<u8> {
     })??;
     drop(progress);
     let done = imported.map_err(|error| {
-        archive_error(error, &shown, &name)
+        explain(error, source.is_encrypted(), &shown, &name)
             .hint("nothing was imported: the vault holds what it held before")
     })?;
     report(app, &done, source.sockets(), &shown)
@@ -71,6 +75,16 @@ fn import(
             let _ = importer.abandon();
             Err(error)
         }
+    }
+}
+
+fn explain(error: ArchiveError, encrypted: bool, shown: &str, name: &str) -> Error {
+    match error {
+        ArchiveError::Compressed { by } if encrypted => {
+            Error::user(format!("what is encrypted in '{name}' is compressed"))
+                .hint(format!("age -d -i IDENTITY '{name}' | {by} -dc | tazpod vault import -"))
+        }
+        error => archive_error(error, shown, name),
     }
 }
 

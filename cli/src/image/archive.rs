@@ -1,6 +1,7 @@
 //! What can go wrong with archives, as a person reads it.
 
 use super::explain::vault_error;
+use crate::encryption::{Fault, altered};
 use crate::error::Error;
 use std::fmt::Write as _;
 use std::io;
@@ -31,8 +32,11 @@ pub(crate) fn archive_error(error: ArchiveError, shown: &str, other: &str) -> Er
         ArchiveError::Vault { .. } => {
             Error::environment(format!("cannot go on with {shown}")).caused_by(error)
         }
-        ArchiveError::Read(_) | ArchiveError::Source { .. } => {
-            Error::environment(format!("cannot read '{other}'")).caused_by(error)
+        ArchiveError::Read(ref cause) | ArchiveError::Source { source: ref cause, .. } => {
+            match Fault::reported(cause) {
+                Some(fault) => altered(other, fault),
+                None => Error::environment(format!("cannot read '{other}'")).caused_by(error),
+            }
         }
         ArchiveError::Exists { .. } => Error::user(error.to_string())
             .hint("--overwrite replaces it; what it holds now is lost then"),

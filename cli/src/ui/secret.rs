@@ -16,6 +16,8 @@ use zeroize::Zeroizing;
 
 /// The longest key file; more is a sign of the wrong file.
 const LONGEST_KEY_FILE: usize = 1 << 20;
+/// The longest file of identities: some hundred of them, each with its comments.
+const LONGEST_IDENTITY_FILE: usize = 1 << 16;
 
 /// Where a passphrase comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +98,13 @@ pub(crate) fn key_file(ui: &Ui, path: &Path) -> Result<Passphrase> {
         return Err(Error::user(format!("the key file '{}' is empty", path.display())));
     }
     Ok(content.into_passphrase())
+}
+
+/// Reads a file of identities, which decrypt archives: all its bytes, as they are.
+pub(crate) fn identity_file(ui: &Ui, path: &Path) -> Result<SecretBuffer> {
+    read_to_end(open(ui, path, "identity file")?, LONGEST_IDENTITY_FILE, || {
+        Error::user(format!("'{}' is longer than an identity file can be (64 KiB)", path.display()))
+    })
 }
 
 /// Reads a credential that is no passphrase: a client id, a client secret, a token.
