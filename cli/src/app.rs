@@ -1,6 +1,6 @@
 //! What every command gets: the terminal, the caller, and the project with its configuration.
 
-use crate::args::GlobalArgs;
+use crate::args::Arguments;
 use crate::caller::Caller;
 use crate::config::Config;
 use crate::config::secrets::Secrets;
@@ -31,8 +31,9 @@ pub(crate) struct App {
 
 impl App {
     /// Makes the context; nothing is read before a command asks for it.
-    pub(crate) fn new(global: &GlobalArgs) -> Self {
-        Self { ui: Ui::new(global.quiet), folder: global.folder.clone() }
+    pub(crate) fn new(arguments: &Arguments) -> Self {
+        let ui = Ui::new(arguments.global.quiet, arguments.command.is_json());
+        Self { ui, folder: arguments.global.folder.clone() }
     }
 
     /// Finds the project upward from the working folder, or from the one given with `-C`.

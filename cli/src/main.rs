@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(answer) => return ui::command_line_answer(&answer),
     };
-    let app = app::App::new(&arguments.global);
+    let app = app::App::new(&arguments);
     match commands::run(&app, arguments.command) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {

@@ -71,6 +71,9 @@ impl Terminal {
     }
 }
 
+/// What takes a line away.
+const CLEAR: &str = "\r\x1b[K";
+
 const STATE: &str = "{ stty -a; stat -c '%u %g %a' $(tty); }";
 
 /// Runs a command between two looks at the terminal, and shows its status.
@@ -215,6 +218,41 @@ fn ctrl_c_within_long_work_leaves_nothing_and_says_so() {
     assert!(start.elapsed() < Duration::from_secs(5), "it went on");
     assert!(seen.contains("status=130") && seen.contains("no vault was made"), "{seen}");
     assert_eq!(folder.run("ls"), "after\nbefore\np\n");
+}
+
+/// Long work says on a terminal how far it has come, and what stays on the screen is the result. Interrupted, its
+/// error used to follow on the same line.
+#[test]
+fn progress_is_shown_to_eyes_alone_and_goes_away() {
+    let folder = Folder::new();
+    let make = "umask 077; echo one > p; mkdir in; head -c 40M /dev/urandom > in/noise
+        tazpod -q vault create --image v.img --passphrase-file p --kdf-memory 64M --kdf-time 1
+        tazpod -q vault import --image v.img --passphrase-file p in";
+    assert!(folder.run(make).starts_with("made"));
+    let verb = |verb: &str| format!("tazpod vault {verb} --image v.img");
+    for (line, label, result) in [
+        (verb("check --passphrase-file p"), "checking", "v.img is clean"),
+        (verb("import --overwrite in --passphrase-file p"), "importing", "imported 1 entry"),
+        (verb("export out.tar --passphrase-file p"), "exporting", "wrote out.tar"),
+        (verb("backup copy.img"), "copying", "wrote copy.img"),
+        (verb("compact --passphrase-file p"), "compacting", "v.img takes"),
+        (
+            verb("rekey --kdf-memory 64M --kdf-time 1 --passphrase-file p"),
+            "comparing",
+            "new volume key",
+        ),
+    ] {
+        let (seen, status) = Terminal::run(&folder, &line).end();
+        assert_eq!(status, 0, "{seen:?}");
+        let (work, left) = seen.rsplit_once(CLEAR).unwrap_or_else(|| panic!("{line}: {seen:?}"));
+        assert!(work.contains(&format!("{CLEAR}{label} ")), "{seen:?}");
+        assert!(left.contains(result) && !left.contains(label), "{seen:?}");
+    }
+    for (line, after) in [("check --json", ""), ("-q check", ""), ("check", "2>said; cat said")] {
+        let line = format!("{} --passphrase-file p {after}", verb(line));
+        let (seen, _) = Terminal::run(&folder, &line).end();
+        assert!(seen.contains("clean") && !seen.contains("checking"), "{seen:?}");
+    }
 }
 
 #[test]

@@ -79,3 +79,15 @@ pub(crate) enum Command {
     #[command(hide = true)]
     InternalSession(ghost::SessionArgs),
 }
+
+impl Command {
+    /// Whether something that takes long answers in JSON, for a program to read.
+    pub(crate) fn is_json(&self) -> bool {
+        let Self::Vault(vault) = self else { return false };
+        match &vault.command {
+            vault::VaultCommand::Check(args) => args.json,
+            vault::VaultCommand::Migrate(args) => args.json,
+            _ => false,
+        }
+    }
+}

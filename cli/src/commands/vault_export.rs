@@ -5,7 +5,7 @@ use crate::args::archive::ExportArgs;
 use crate::caller::Caller;
 use crate::encryption::Recipients;
 use crate::error::{Error, Result};
-use crate::image::archive::{archive_error, paths};
+use crate::image::archive::{archive_error, entries, paths};
 use crate::image::output::FreshFile;
 use crate::image::{self, Image};
 use crate::ui::interrupt::OnInterrupt;
@@ -78,11 +78,11 @@ fn report(
         );
     }
     if let Some(target) = target {
-        let (entries, bytes) = (done.entries, ByteSize(done.bytes));
-        let wrote = format!("wrote {target}: {entries} entries, {bytes} of content");
+        let (entries, bytes) = (entries(done.entries), ByteSize(done.bytes));
+        let wrote = format!("wrote {target}: {entries}, {bytes} of content");
         let Some(recipients) = recipients else {
             app.ui.print(&wrote)?;
-            app.ui.notice("the archive is not encrypted: whoever reads it reads your secrets");
+            app.ui.notice("the archive is not encrypted: whoever reads it reads your secrets; --recipient encrypts it");
             return Ok(0);
         };
         app.ui.print(&format!("{wrote}, {}", recipients.describe()))?;

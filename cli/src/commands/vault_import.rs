@@ -6,7 +6,7 @@ use crate::caller::Caller;
 use crate::encryption::Identities;
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::image::archive::{archive_error, paths};
+use crate::image::archive::{archive_error, entries, paths};
 use crate::image::credential::credential_beside_input;
 use crate::image::source::Source;
 use crate::ui::interrupt::OnInterrupt;
@@ -41,10 +41,9 @@ pub(crate) fn run(app: &App, args: &ImportArgs) -> Result<u8> {
     };
     let total = source.len();
     let mut progress = app.ui.progress("importing");
-    let mut show = |done| {
-        if let Some(total) = total {
-            progress.show(done, total);
-        }
+    let mut show = |done| match total {
+        Some(total) => progress.show(done, total),
+        None => progress.show_bytes(done),
     };
     let imported = app.ui.interruptible(&on_interrupt, || {
         image.change(&app.ui, &mut vault, |_, volume| {
@@ -107,7 +106,7 @@ fn report(app: &App, done: &Imported, sockets: &[Vec<u8>], shown: &str) -> Resul
             "a vault keeps user, trusted and security attributes, and access control lists",
         );
     }
-    let (entries, bytes) = (done.entries, ByteSize(done.bytes));
-    app.ui.print(&format!("imported {entries} entries into {shown}, {bytes} of content"))?;
+    let (entries, bytes) = (entries(done.entries), ByteSize(done.bytes));
+    app.ui.print(&format!("imported {entries} into {shown}, {bytes} of content"))?;
     Ok(0)
 }

@@ -48,6 +48,11 @@ pub(crate) fn archive_error(error: ArchiveError, shown: &str, other: &str) -> Er
     }
 }
 
+/// Counts entries.
+pub(crate) fn entries(count: u64) -> String {
+    format!("{count} {}", if count == 1 { "entry" } else { "entries" })
+}
+
 /// Names a few paths in one line.
 pub(crate) fn paths(paths: &[Vec<u8>]) -> String {
     let mut line = paths.iter().take(NAMED).map(|path| text(path)).collect::<Vec<_>>().join(", ");

@@ -48,6 +48,7 @@ impl Ui {
             let _ = fs::remove_file(path);
         }
         let status = interruption.exit_status();
+        self.clear_progress();
         let told = Error::internal("interrupted").hint(on_interrupt.hint);
         let _ = io::stderr().lock().write_all(render::error(&told, self.colour).as_bytes());
         process::exit(i32::from(status));

@@ -22,13 +22,16 @@ use std::process::ExitCode;
 #[derive(Debug)]
 pub(crate) struct Ui {
     quiet: bool,
+    progress: bool,
     colour: bool,
 }
 
 impl Ui {
-    /// Makes the terminal; `quiet` drops notices and progress.
-    pub(crate) fn new(quiet: bool) -> Self {
-        Self { quiet, colour: render::colour_wanted(io::stderr().is_terminal()) }
+    /// Makes the terminal; `quiet` drops notices and progress, and what answers `for_programs` shows no progress.
+    pub(crate) fn new(quiet: bool, for_programs: bool) -> Self {
+        let on_terminal = io::stderr().is_terminal();
+        let progress = on_terminal && !quiet && !for_programs;
+        Self { quiet, progress, colour: render::colour_wanted(on_terminal) }
     }
 
     /// Whether notices are dropped.
@@ -52,12 +55,7 @@ impl Ui {
     #[allow(clippy::unused_self, reason = "whoever prints holds the terminal")]
     pub(crate) fn print_exactly(&self, bytes: &[u8]) -> Result<()> {
         let mut out = io::stdout().lock();
-        out.write_all(bytes).and_then(|()| out.flush()).map_err(|cause| {
-            if cause.kind() == io::ErrorKind::BrokenPipe {
-                return Error::interrupted(libc::SIGPIPE);
-            }
-            Error::environment("cannot write to standard output").caused_by(cause)
-        })
+        out.write_all(bytes).and_then(|()| out.flush()).map_err(cannot_print)
     }
 
     /// Says what is being done.
@@ -104,8 +102,25 @@ impl Ui {
     }
 }
 
+fn cannot_print(cause: io::Error) -> Error {
+    if cause.kind() == io::ErrorKind::BrokenPipe {
+        return Error::interrupted(libc::SIGPIPE);
+    }
+    Error::environment("cannot write to standard output").caused_by(cause)
+}
+
 /// Prints what the command line's parser answers: help, version, or what is wrong with the usage.
 pub(crate) fn command_line_answer(answer: &clap::Error) -> ExitCode {
-    let _ = answer.print();
-    if answer.use_stderr() { ExitCode::from(Kind::User.exit_status()) } else { ExitCode::SUCCESS }
+    let wrong_usage = answer.use_stderr();
+    let ui = Ui::new(false, false);
+    match answer.print() {
+        // Nobody is left to be told that standard error is gone.
+        _ if wrong_usage => ExitCode::from(Kind::User.exit_status()),
+        Ok(()) => ExitCode::SUCCESS,
+        Err(cause) => {
+            let error = cannot_print(cause);
+            ui.report(&error);
+            ExitCode::from(error.exit_status())
+        }
+    }
 }

@@ -31,7 +31,7 @@ fn given(identity: &Identity) -> Identities {
     let path = dir.path().join("identity");
     fs::write(&path, identity.to_string().expose_secret()).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-    Identities::gather(&Ui::new(true), &[path]).unwrap().unwrap()
+    Identities::gather(&Ui::new(true, true), &[path]).unwrap().unwrap()
 }
 
 fn encrypted(to: &[&Identity]) -> Vec<u8> {
