@@ -2,7 +2,7 @@
 
 use crate::args::access::{CredentialArgs, KdfArgs};
 use crate::args::vault::{CreateArgs, NewPassphraseArgs};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::machine;
 use crate::ui::Ui;
 use crate::ui::secret::{self, PassphraseSource};
@@ -10,6 +10,10 @@ use vault_core::crypto::kdf::{KdfCost, KdfLimits};
 use vault_core::crypto::secret::Passphrase;
 use vault_core::keyslot::{Credential, NewSlot, RecoveryKey, SlotLabel};
 use vault_core::ports::SystemEntropy;
+use zeroize::Zeroizing;
+
+/// Words of a recovery key in a line.
+const WORDS: usize = 6;
 
 /// Reads what opens the existing vault `shown`.
 pub(crate) fn credential(ui: &Ui, args: &CredentialArgs, shown: &str) -> Result<Credential> {
@@ -84,13 +88,25 @@ pub(crate) fn generated_recovery_key(ui: &Ui, unchecked: bool) -> Result<Recover
         ui.print_exactly(b"\n")?;
         return Ok(key);
     }
-    ui.show_once(&words)?;
-    let typed = PassphraseSource::Terminal.read(ui, "Type the recovery key back: ")?;
-    if recovery_key(&typed)?.expose() == key.expose() {
-        return Ok(key);
+    ui.show_once(&in_lines(words))?;
+    let differs = || {
+        Error::user("this is not the recovery key that was shown")
+            .hint("nothing was changed; start again for another key")
+    };
+    let typed = PassphraseSource::Terminal.read(ui, "Type the recovery key back: ");
+    let typed = typed.map_err(|e| if e.kind() == Kind::User { differs() } else { e })?;
+    let typed = recovery_key(&typed).map_err(|e| e.hint("nothing was changed"))?;
+    if typed.expose() == key.expose() { Ok(key) } else { Err(differs()) }
+}
+
+/// Breaks a recovery key between words, before a terminal does it within one.
+fn in_lines(mut words: Zeroizing<String>) -> Zeroizing<String> {
+    let ends: Vec<_> =
+        words.match_indices(' ').map(|(at, _)| at).skip(WORDS - 1).step_by(WORDS).collect();
+    for at in ends {
+        words.replace_range(at..=at, "\n");
     }
-    Err(Error::user("this is not the recovery key that was shown")
-        .hint("nothing was changed; start again for another key"))
+    words
 }
 
 fn recovery_key(typed: &Passphrase) -> Result<RecoveryKey> {

@@ -55,7 +55,7 @@ pub(crate) fn in_use(holder: Option<Holder>, shown: &str) -> Error {
         }
     };
     Error::new(Kind::InUse, message)
-        .hint("'tazpod pull' joins a ghost that is open here, 'tazpod lock' ends it")
+        .hint("'tazpod pull' joins a ghost that is open here, 'tazpod lock' ends it; 'tazpod vault unmount FOLDER' ends a plain mount")
 }
 
 /// Explains that a file is something else than an image that we read.
