@@ -184,3 +184,66 @@ def ext4_with_journal():
 
 
 write("ext4", "journal", ext4_with_journal())
+
+
+def pax(*records):
+    out = b""
+    for name, value in records:
+        body = b" " + name + b"=" + value + b"\n"
+        size = len(body)
+        while len(str(size)) + len(body) != size:
+            size = len(str(size)) + len(body)
+        out += str(size).encode() + body
+    return out
+
+
+def tar(*entries):
+    """Entries of name, kind, link and content. Sums are left to the target."""
+    out = b""
+    for name, kind, link, content in entries:
+        head = name.ljust(100, b"\0") + b"0000755\0" + b"0001750\0" * 2 + b"%011o\0" % len(content) + b"14000000000\0"
+        head += b" " * 8 + kind + link.ljust(100, b"\0") + b"ustar\x0000"
+        out += head.ljust(512, b"\0") + content.ljust(-(-len(content) // 512) * 512, b"\0")
+    return out + bytes(1024)
+
+
+ACL = b"user::rwx,user:7:r--,group::r-x,mask::r-x,other::r-x"
+ABOUT = (b"mtime", b"1700000000.5"), (b"SCHILY.xattr.user.a", b"value"), (b"SCHILY.acl.access", ACL)
+SPARSE = (b"GNU.sparse.major", b"1"), (b"GNU.sparse.minor", b"0"), (b"GNU.sparse.name", b"holes"), (b"GNU.sparse.realsize", b"9000")
+write("import", "one-of-each", b"\x00" + tar(
+    (b"./", b"5", b"", b""),
+    (b"./PaxHeaders/entry", b"x", b"", pax(*ABOUT)),
+    (b"folder/", b"5", b"", b""),
+    (b"folder/file", b"0", b"", b"content"),
+    (b"again", b"1", b"folder/file", b""),
+    (b"link", b"2", b"../../outside", b""),
+    (b"fifo", b"6", b"", b""),
+    (b"device", b"3", b"", b""),
+    (b"L", b"L", b"", b"a-long-name/" * 12 + b"\0"),
+    (b"x", b"0", b"", b"x" * 600),
+    (b"./PaxHeaders/entry", b"x", b"", pax(*SPARSE)),
+    (b"GNUSparseFile/holes", b"0", b"", b"1\n4096\n100\n".ljust(512, b"\0") + b"y" * 100),
+))
+write("import", "overwrite", b"\x03" + tar(
+    (b"g", b"g", b"", pax((b"uid", b"7"), (b"gid", b"8"))),
+    (b"./", b"5", b"", b""),
+    (b"kept", b"0", b"", b"other"),
+    (b"folder", b"5", b"", b""),
+    (b"folder/new", b"0", b"", b""),
+    (b"folder/new", b"2", b"kept", b""),
+))
+
+
+def old_sparse(name, size, *ranges):
+    """GNU's older form: up to four ranges in the header, and then their content."""
+    content = b"".join(bytes([at % 256]) * count for at, count in ranges)
+    head = bytearray(tar((name, b"S", b"", content)))[:-1024]
+    octal = lambda value: b"%011o\0" % value
+    head[257:265] = b"ustar  \0"
+    head[386 : 386 + 24 * len(ranges)] = b"".join(octal(at) + octal(count) for at, count in ranges)
+    head[483:495] = octal(size)
+    return bytes(head)
+
+
+write("import", "old-sparse", b"\x00" + old_sparse(b"holes", 70000, (512, 100), (65536, 1000)) + bytes(1024))
+write("import", "escape", b"\x01" + tar((b"folder/../../x", b"0", b"", b"x"), (b"/etc/x", b"0", b"", b"x")))
