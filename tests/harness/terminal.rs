@@ -1,5 +1,7 @@
 //! A person at a terminal: `script` makes one, and what is typed comes through a pipe.
 
+use rustix::fs::{Mode, OFlags};
+use rustix::termios::Winsize;
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -54,17 +56,39 @@ impl Terminal {
     /// When it is not there in time.
     pub fn wait_for_times(&mut self, text: &str, times: usize) {
         let end = Instant::now() + Duration::from_secs(patience());
+        let seen = self.is_seen(text, times, end);
+        assert!(seen, "no {text:?} in time: {:?}", self.seen);
+    }
+
+    /// Types the same keys each second until `text` is there: for what a program does at the next key only, once it
+    /// has heard of something that comes by another way than the keys do.
+    ///
+    /// # Panics
+    /// When it is not there in time.
+    pub fn press_until(&mut self, keys: &str, text: &str) {
+        let end = Instant::now() + Duration::from_secs(patience());
+        loop {
+            self.press(keys);
+            let next = (Instant::now() + Duration::from_secs(1)).min(end);
+            if self.is_seen(text, 1, next) {
+                return;
+            }
+            assert!(Instant::now() < end, "no {text:?} in time: {:?}", self.seen);
+        }
+    }
+
+    /// Reads the screen until `text` is there so many times, or until `end`.
+    fn is_seen(&mut self, text: &str, times: usize, end: Instant) -> bool {
         while self.seen.matches(text).count() < times {
             match self.screen.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(bytes) => self.seen += &String::from_utf8_lossy(&bytes),
-                Err(RecvTimeoutError::Timeout) => {
-                    panic!("no {text:?} in time: {:?}", self.seen)
-                }
+                Err(RecvTimeoutError::Timeout) => return false,
                 Err(RecvTimeoutError::Disconnected) => {
                     panic!("ended without {text:?}: {:?}", self.seen)
                 }
             }
         }
+        true
     }
 
     /// Types.
@@ -101,6 +125,19 @@ impl Terminal {
         let status = self.child.wait().expect("a child of ours");
         (self.seen.clone(), status.code().unwrap_or(-1))
     }
+}
+
+/// Changes the size of the terminal at `path` in one step, as a window manager does. `stty rows N cols M` takes two, and
+/// bash forgets a signal that comes while it runs the trap of the one before.
+///
+/// # Panics
+/// When it is no terminal that this process may open.
+pub fn resize(path: &str, rows: u16, columns: u16) {
+    let terminal =
+        rustix::fs::open(path, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())
+            .expect("a terminal of ours");
+    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(&terminal, size).expect("a terminal has a size");
 }
 
 /// How many seconds a test waits for what comes at once on a quiet machine; `TAZPOD_PATIENCE` has it longer on a slow one.

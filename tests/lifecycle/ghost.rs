@@ -54,7 +54,8 @@ impl User {
 impl Drop for User {
     fn drop(&mut self) {
         let _ = fs::remove_file(format!("/etc/sudoers.d/{}", self.name));
-        let _ = Command::new("userdel").arg(&self.name).status();
+        // One who still has processes too, as after a failed test.
+        let _ = Command::new("userdel").args(["--force", &self.name]).status();
     }
 }
 
