@@ -48,6 +48,8 @@ pub(crate) struct ImageArgs {
 }
 
 /// Make a new, empty vault
+///
+/// It is an image of TazPod's own format (fuse). A luks vault is made by the first 'tazpod pull'.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CreateArgs {
     #[command(flatten)]

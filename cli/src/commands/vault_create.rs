@@ -1,6 +1,7 @@
-//! `tazpod vault create`: a new, empty vault.
+//! `tazpod vault create`: a new, empty vault in an image of our own.
 
 use crate::app::App;
+use crate::args::ghost::BackendKind;
 use crate::args::vault::CreateArgs;
 use crate::caller::Caller;
 use crate::error::{Error, Result};
@@ -24,7 +25,13 @@ pub(crate) fn run(app: &App, args: &CreateArgs) -> Result<u8> {
         Some(_) => None,
     };
     let size = match &project {
-        Some(project) => args.size.or(app.config(project)?.vault_size()),
+        Some(project) => {
+            let config = app.config(project)?;
+            if config.backend() == Some(BackendKind::Luks) {
+                return Err(asked_for_luks());
+            }
+            args.size.or(config.vault_size())
+        }
         None => args.size,
     };
     let credential = first_credential(&app.ui, args, &shown)?;
@@ -40,6 +47,12 @@ pub(crate) fn run(app: &App, args: &CreateArgs) -> Result<u8> {
     app.ui
         .notice("'tazpod vault slot add recovery' makes a key for the day the passphrase is lost");
     Ok(0)
+}
+
+fn asked_for_luks() -> Error {
+    Error::user("the project's configuration asks for a luks vault, and this makes fuse ones").hint(
+        "'tazpod pull' makes a luks vault; for a fuse one say 'backend: fuse' in .tazpod/config.yaml",
+    )
 }
 
 fn block_shift(size: ByteSize) -> Result<u8> {
