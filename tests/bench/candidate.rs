@@ -23,11 +23,16 @@ pub(crate) fn syncs(name: &str) -> bool {
     PEERS.iter().all(|peer| peer.name != name || peer.syncs)
 }
 
-pub(crate) fn all(dir: &Path) -> Outcome<Vec<Box<dyn Candidate>>> {
+/// The candidates that can run here; our vaults are of this size.
+pub(crate) fn all(dir: &Path, vault_size: &str) -> Outcome<Vec<Box<dyn Candidate>>> {
     let home = fs::canonicalize(dir)?;
     fs::write(home.join("passphrase"), PASSPHRASE)?;
     restrict(&home.join("passphrase"))?;
-    let mut list: Vec<Box<dyn Candidate>> = vec![Box::new(TazPod { home: home.join(OURS) })];
+    let mut list: Vec<Box<dyn Candidate>> = vec![Box::new(TazPod::fuse(&home, vault_size))];
+    // The kernels that most benchmarks run on have no device mapper; one that has it is started by `tests/run bench-luks`.
+    if Path::new("/dev/mapper/control").exists() {
+        list.push(Box::new(TazPod::luks(&home, vault_size)));
+    }
     list.push(Box::new(Plain { dir: home.join("ext4") }));
     for peer in PEERS {
         list.push(Box::new(Mounted { peer, dir: home.join(peer.name) }));
@@ -220,12 +225,24 @@ impl Candidate for Mounted {
     }
 }
 
-/// The real program: `tazpod pull --backend fuse -- bench work …` in a project and a home of its own.
+/// The real program: `tazpod pull --backend … -- bench work …` in a project and a home of its own.
 pub(crate) struct TazPod {
-    pub(crate) home: PathBuf,
+    name: &'static str,
+    backend: &'static str,
+    size: String,
+    home: PathBuf,
 }
 
 impl TazPod {
+    /// Our own image, which the others are compared with.
+    pub(crate) fn fuse(home: &Path, size: &str) -> Self {
+        Self { name: OURS, backend: "fuse", size: size.into(), home: home.join(OURS) }
+    }
+
+    fn luks(home: &Path, size: &str) -> Self {
+        Self { name: "luks", backend: "luks", size: size.into(), home: home.join("luks") }
+    }
+
     pub(crate) fn command(&self, words: &[&str]) -> Outcome<Command> {
         let mut command = Command::new(program()?);
         command
@@ -242,7 +259,8 @@ impl TazPod {
     }
 
     pub(crate) fn pull(&self) -> Outcome<Command> {
-        let mut command = self.command(&["pull", "--backend", "fuse", "--passphrase-file"])?;
+        let mut command =
+            self.command(&["pull", "--backend", self.backend, "--passphrase-file"])?;
         command.arg(self.home.with_file_name("passphrase")).arg("--");
         Ok(command)
     }
@@ -260,22 +278,17 @@ pub(crate) fn program() -> Outcome<PathBuf> {
 
 impl Candidate for TazPod {
     fn name(&self) -> &'static str {
-        OURS
+        self.name
     }
 
     fn create(&self) -> Outcome<()> {
         empty(&self.home)?;
         fs::create_dir_all(self.home.join("home/secrets"))?;
         fs::create_dir_all(self.home.join("project"))?;
-        let passphrase = self.home.with_file_name("passphrase");
-        let image = self.home.join("project/.tazpod/vault/vault.img");
-        fs::create_dir_all(image.parent().ok_or("no folder")?)?;
-        checked(
-            self.command(&["vault", "create", "--size", "8GiB", "--passphrase-file"])?
-                .arg(passphrase)
-                .arg("--image")
-                .arg(image),
-        )
+        let config = self.home.join("project/.tazpod/config.yaml");
+        fs::create_dir_all(config.parent().ok_or("no folder")?)?;
+        fs::write(config, format!("vault:\n  size: {}\n", self.size))?;
+        checked(self.pull()?.arg("true"))
     }
 
     fn run(&self, row: &str, phase: &str) -> Outcome<f64> {

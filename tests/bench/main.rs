@@ -6,9 +6,10 @@
 //! `tazpod pull`. What is compared is time for the same work, so a ratio below 1 means that TazPod was faster.
 //!
 //! ```text
-//! cargo run --release -p tazpod-tests --bin bench -- [--rounds N] [--rows a,b] [--only tazpod,ext4] [--size MIB] [--dir DIR]
+//! cargo run --release -p tazpod-tests --bin bench -- [--rounds N] [--rows a,b] [--only tazpod,ext4] [--size MIB] [--files N]
+//!     [--vault SIZE] [--dir DIR] [--no-limits]
 //! ```
-//! Needs root, for dropping caches.
+//! Needs root, for dropping caches. Where there is a device mapper, a LUKS vault stands beside the others.
 
 mod candidate;
 mod limits;
@@ -16,7 +17,7 @@ mod report;
 mod rows;
 mod source;
 
-use candidate::Candidate;
+use candidate::{Candidate, TazPod};
 use report::Samples;
 use rows::{ROWS, Row};
 use std::error::Error;
@@ -31,6 +32,7 @@ struct Plan {
     rows: Vec<&'static Row>,
     only: Option<Vec<String>>,
     scale: rows::Scale,
+    vault: String,
     dir: PathBuf,
     limits: bool,
 }
@@ -57,6 +59,7 @@ fn parse(arguments: &[String]) -> Outcome<Plan> {
         rows: ROWS.iter().collect(),
         only: None,
         scale: rows::Scale::default(),
+        vault: "8GiB".to_owned(),
         dir: target.join("bench"),
         limits: true,
     };
@@ -68,6 +71,7 @@ fn parse(arguments: &[String]) -> Outcome<Plan> {
             "--size" => plan.scale.mebibytes = value()?.parse()?,
             "--files" => plan.scale.files = value()?.parse()?,
             "--only" => plan.only = Some(value()?.split(',').map(str::to_owned).collect()),
+            "--vault" => plan.vault = value()?.clone(),
             "--dir" => plan.dir = value()?.into(),
             "--no-limits" => plan.limits = false,
             "--rows" => {
@@ -83,7 +87,7 @@ fn compare(plan: &Plan) -> Outcome<()> {
     std::fs::create_dir_all(&plan.dir)?;
     plan.scale.save(&plan.dir)?;
     source::prepare(&plan.dir)?;
-    let mut candidates = candidate::all(&plan.dir)?;
+    let mut candidates = candidate::all(&plan.dir, &plan.vault)?;
     if let Some(only) = &plan.only {
         candidates.retain(|one| only.iter().any(|name| name == one.name()));
     }
@@ -112,7 +116,7 @@ fn compare(plan: &Plan) -> Outcome<()> {
     samples.print();
     samples.write(&plan.dir.join("samples.csv"))?;
     if plan.limits {
-        limits::print(&plan.dir)?;
+        limits::print(&TazPod::fuse(&std::fs::canonicalize(&plan.dir)?, &plan.vault))?;
     }
     Ok(())
 }
