@@ -117,6 +117,46 @@ fn a_killed_prompt_puts_the_terminal_back() {
     }
 }
 
+/// The threads of the KDF took the signal that the prompt after it waited for: the program died where it stood.
+#[test]
+fn a_prompt_that_follows_the_kdf_is_killed_in_order_too() {
+    let folder = Folder::new();
+    let setup = "umask 077; echo one > p
+        tazpod -q vault create --image v.img --passphrase-file p --kdf-memory 64M --kdf-time 1";
+    assert!(folder.run(setup).starts_with("made"));
+    for (signal, status) in [("INT", 130), ("TERM", 143), ("HUP", 129), ("QUIT", 131)] {
+        let line =
+            "sh -c 'echo pid=$$; exec tazpod vault slot add --image v.img --passphrase-file p'";
+        let mut terminal = Terminal::run(&folder, &watched(line));
+        terminal.wait_for("New passphrase of");
+        let pid = terminal.pid();
+        assert_eq!(folder.run(&format!("kill -{signal} {pid}")), "");
+        let (seen, _) = terminal.end();
+        assert!(seen.contains(&format!("status={status}")) && seen.contains("same"), "{seen}");
+    }
+}
+
+/// As above: what an interrupted export had written stayed, and nobody was told what state the vault was in.
+#[test]
+fn ctrl_c_within_work_that_follows_the_kdf_says_how_things_are() {
+    let folder = Folder::new();
+    let setup = "umask 077; echo one > p; head -c 3M /dev/urandom > noise; tar -cf in.tar noise; mkfifo pipe
+        tazpod -q vault create --image v.img --passphrase-file p --kdf-memory 64M --kdf-time 1";
+    assert!(folder.run(setup).starts_with("made"));
+    let line = "(head -c 2M in.tar; exec sleep 30) >pipe & \
+        sh -c 'echo pid=$$; exec tazpod vault import --image v.img --passphrase-file p - <pipe'";
+    let mut terminal = Terminal::run(&folder, &watched(line));
+    terminal.wait_for("importing");
+    let pid = terminal.pid();
+    assert_eq!(folder.run(&format!("kill -INT {pid}")), "");
+    terminal.wait_for("same");
+    let seen = &terminal.seen;
+    assert!(seen.contains("status=130") && seen.contains("nothing was imported"), "{seen}");
+    terminal.child.kill().unwrap();
+    let check = "tazpod vault check --image v.img --passphrase-file p";
+    assert!(folder.run(check).contains("is clean"));
+}
+
 #[test]
 fn what_is_typed_is_not_shown_and_can_be_corrected() {
     let folder = project();

@@ -84,6 +84,8 @@ impl KdfMemory for LockedKdfMemory {
     ) -> Result<(), MemoryRefused> {
         let len = blocks.checked_mul(size_of::<KdfBlock>()).ok_or(MemoryRefused)?;
         let mut pages = Pages::new(len).map_err(|_| MemoryRefused)?;
+        // The KDF is the first that shares its work.
+        super::signals::keep_from_workers();
         work(pages.blocks_mut().get_mut(..blocks).ok_or(MemoryRefused)?);
         Ok(())
     }

@@ -5,6 +5,20 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 use std::io;
 
+/// The signals by which a person or a machine asks a program to end.
+pub(crate) const ENDING: [Signal; 4] =
+    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
+
+/// Has the threads that share work, which are started here, leave those signals to the thread that waits for them: the
+/// kernel gives one to any thread that does not block it, and there it would end the program with nothing put back.
+pub(crate) fn keep_from_workers() {
+    let block = |_| {
+        let _ = ENDING.into_iter().collect::<SigSet>().thread_block();
+    };
+    // They may be there already.
+    let _ = rayon::ThreadPoolBuilder::new().start_handler(block).build_global();
+}
+
 /// Blocks `signals` and returns the descriptor that reports them.
 pub(crate) fn watch(signals: &[Signal]) -> io::Result<SignalFd> {
     let set = signals.iter().copied().collect::<SigSet>();

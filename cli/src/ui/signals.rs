@@ -1,13 +1,12 @@
 //! Signals while a terminal is in a state that must be put back: blocked, and read as events.
 
 use crate::error::{Error, Result};
+use crate::sys::signals::ENDING;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::os::fd::{AsFd, BorrowedFd};
-
-const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
 
 /// Holds back the signals that would end the program, until it is dropped.
 pub(super) struct Held {
