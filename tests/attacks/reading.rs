@@ -2,7 +2,8 @@
 
 use super::attack::{READS, assert_leaks, assert_refused, attack};
 use super::scene::Scene;
-use super::victim::{Start, backend, ours, plain, plain_rootless};
+use super::victim::{Start, ours, plain, plain_rootless};
+use harness::binary::backend;
 use harness::process::Pid;
 use harness::stage::{OWNER, ROOT, STRANGER};
 use std::collections::BTreeSet;

@@ -1,6 +1,7 @@
 //! Ghosts to attack: ours, and the plain ones that show that an attack works.
 
 use super::scene::{Action, Scene, program};
+use harness::binary::backend;
 use harness::process::{Pid, alive};
 use harness::stage::{OWNER, ROOT, User, within};
 use std::collections::BTreeSet;
@@ -155,11 +156,6 @@ pub(crate) fn pull_command<'scene>(
 ) -> Action<'scene> {
     let passphrase = OWNER.project().join("passphrase");
     pull(scene, start).arg("--passphrase-file").arg(passphrase).args(["--", "sh", "-c", script])
-}
-
-/// Which backend the ghosts of ours have: the attacks are the same for each.
-pub(crate) fn backend() -> String {
-    std::env::var("TAZPOD_BACKEND").unwrap_or_else(|_| "fuse".to_owned())
 }
 
 /// `tazpod pull` without a credential.

@@ -1,4 +1,4 @@
-//! The program under test, built once per run.
+//! The program under test, built once per run, and which of its backends.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,6 +12,12 @@ use std::sync::OnceLock;
 pub fn tazpod() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| std::env::var_os("TAZPOD").map_or_else(build, PathBuf::from))
+}
+
+/// Returns the backend that the tests are about, where they are the same for each: `TAZPOD_BACKEND`, or fuse.
+#[must_use]
+pub fn backend() -> String {
+    std::env::var("TAZPOD_BACKEND").unwrap_or_else(|_| "fuse".to_owned())
 }
 
 fn build() -> PathBuf {

@@ -1,7 +1,7 @@
 //! Logging in and out with the program itself: what is said, what is kept, and where nothing is.
 #![allow(clippy::unwrap_used)]
 
-use harness::binary::tazpod;
+use harness::binary::{backend, tazpod};
 use harness::infisical::{CLIENT_ID, CLIENT_SECRET, ELSEWHERE, PROJECT_ID, Server, Trouble};
 use std::fs;
 use std::io::{Read, Write};
@@ -55,8 +55,7 @@ impl Scene {
     /// Makes the vault, with a key derivation that does not take long.
     fn with_vault() -> Self {
         let scene = Self::new();
-        let backend = std::env::var("TAZPOD_BACKEND").unwrap_or_else(|_| "fuse".to_owned());
-        let backend = format!("--backend={backend}");
+        let backend = format!("--backend={}", backend());
         let new = ["pull", &backend, "--kdf-memory=64M", "--kdf-time=1", "--", "true"];
         let output = scene.run(&new);
         assert!(output.status.success(), "{output:?}");

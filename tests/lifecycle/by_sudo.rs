@@ -1,7 +1,8 @@
 //! Ghosts of a user who is not root, made through a sudo rule for the helper alone; and rootless.
 #![allow(clippy::unwrap_used)]
 
-use crate::ghost::{Project, User, backend, finish, kill, wait_until};
+use crate::ghost::{Project, User, finish, kill, wait_until};
+use harness::binary::backend;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;

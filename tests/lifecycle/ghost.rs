@@ -1,6 +1,6 @@
 //! A throwaway project and home, and what can be seen of its ghosts from outside.
 
-use harness::binary::tazpod;
+use harness::binary::{backend, tazpod};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -61,11 +61,6 @@ impl Drop for User {
 
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
-}
-
-/// Which backend these tests are about: they are the same for each.
-pub(crate) fn backend() -> String {
-    std::env::var("TAZPOD_BACKEND").unwrap_or_else(|_| "fuse".to_owned())
 }
 
 pub(crate) struct Project {
