@@ -1,6 +1,6 @@
 //! A host: a user who is not root, with projects, and an engine that this user may use.
 
-use harness::binary::tazpod;
+use harness::binary::{backend, tazpod};
 use harness::engine::{Engine, said};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -50,16 +50,21 @@ pub(crate) fn dockerfile() -> String {
     )
 }
 
+/// The image and the vault of a project's configuration.
+pub(crate) fn settings() -> String {
+    format!("image: {}\nvault:\n  backend: {}\n  size: 48M\n", image(), backend())
+}
+
 /// A host with one project of the user's. Its containers are removed with it.
 pub(crate) struct Host {
     folder: tempfile::TempDir,
 }
 
 impl Host {
-    /// A host whose project uses [`image`] and fuse.
+    /// A host whose project uses [`image`] and the backend that the tests are about.
     pub(crate) fn new() -> Self {
         let host = Self::without_image();
-        host.configure(&format!("image: {}\nvault:\n  backend: fuse\n", image()));
+        host.configure(&settings());
         host
     }
 
@@ -113,8 +118,7 @@ impl Host {
     /// Makes the folder `other` a project too; returns its container's name.
     pub(crate) fn configure_other(&self) -> String {
         let name = self.name_of("other");
-        let text = format!("container_name: {name}\nimage: {}\nvault:\n  backend: fuse\n", image());
-        self.write("other/.tazpod/config.yaml", &text);
+        self.write("other/.tazpod/config.yaml", &format!("container_name: {name}\n{}", settings()));
         name
     }
 

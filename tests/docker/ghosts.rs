@@ -23,7 +23,14 @@ pub(crate) fn host() -> Host {
 
 /// Runs a line in a ghost, by `pull` on the host.
 pub(crate) fn pull(host: &Host, line: &str) -> Output {
+    pull_in(host, ".", line)
+}
+
+/// Runs a line in a ghost of the project in this folder.
+pub(crate) fn pull_in(host: &Host, folder: &str, line: &str) -> Output {
     let words = [
+        "-C",
+        folder,
         "pull",
         "--passphrase-file",
         "passphrase",
@@ -40,14 +47,33 @@ pub(crate) fn pull(host: &Host, line: &str) -> Output {
 }
 
 /// Opens a ghost on a terminal and leaves it open.
-fn open(host: &Host) -> Terminal {
-    let mut terminal = Terminal::run(
-        host.command("script"),
-        "tazpod pull --passphrase-file passphrase; echo status=$?",
-    );
+pub(crate) fn open(host: &Host) -> Terminal {
+    open_in(host, ".", SECRET)
+}
+
+/// Opens a ghost of the project in this folder, whose vault holds `secret`, and leaves it open.
+pub(crate) fn open_in(host: &Host, folder: &str, secret: &str) -> Terminal {
+    let line = format!("tazpod -C {folder} pull --passphrase-file passphrase; echo status=$?");
+    let mut terminal = Terminal::run(host.command("script"), &line);
     terminal.press("echo ready=$(cat ~/secrets/file)\n");
-    terminal.wait_for(&format!("ready={SECRET}"));
+    terminal.wait_for(&format!("ready={secret}"));
     terminal
+}
+
+/// What a neighbour tries from the shell that another `enter` gives: by path, through the processes there are, and
+/// through the devices that it has.
+const LOOK: &str = "ls -A ~/secrets; cat ~/secrets/file; for p in /proc/[0-9]*; do cat $p/root/home/tazpod/secrets/file; \
+                    tr '\\0' '\\n' <$p/environ; ls -l $p/cwd $p/fd/; done; find / -xdev -name file -path '*secrets*'; \
+                    for d in /dev/dm-* /dev/mapper/* /dev/loop*; do head -c 64M $d; done";
+
+/// What the neighbour gets to see in the container of the project in this folder.
+pub(crate) fn neighbour(host: &Host, folder: &str) -> Vec<u8> {
+    // A program of no ghost, which the same look must find.
+    let words = ["-C", folder, "enter", "--", "sh", "-c"];
+    let visible = format!("VISIBLE=canary-visible sleep infinity & {LOOK}; kill $!");
+    let output = host.tazpod(&[&words[..], &[visible.as_str()]].concat());
+    assert!(holds(&output.stdout, "VISIBLE=canary-visible"), "{output:?}");
+    output.stdout
 }
 
 /// The ghost in the host's container, as `status` has it.
@@ -88,15 +114,8 @@ fn a_neighbour_sees_nothing_and_the_engine_keeps_nothing() {
     let host = host();
     let mut terminal = open(&host);
     let name = host.name();
-    // From the shell that another `enter` gives: by path, and through the ghost's own processes.
-    let look = "ls -A ~/secrets; cat ~/secrets/file; for p in /proc/[0-9]*; do cat $p/root/home/tazpod/secrets/file; \
-                tr '\\0' '\\n' <$p/environ; ls -l $p/cwd $p/fd/; done; find / -xdev -name file -path '*secrets*'";
-    // A program of no ghost, which the same look must find.
-    let open_program = ["exec", "--detach", "--user", "tazpod", "--env", "VISIBLE=canary-visible"];
-    host.docker(&[&open_program[..], &[name.as_str(), "sleep", "infinity"]].concat());
-    let output = host.tazpod(&["enter", "--", "sh", "-c", look]);
-    assert!(holds(&output.stdout, "VISIBLE=canary-visible"), "{output:?}");
-    assert!(!holds(&output.stdout, SECRET) && !holds(&output.stdout, PASSPHRASE), "{output:?}");
+    let seen = neighbour(&host, ".");
+    assert!(!holds(&seen, SECRET) && !holds(&seen, PASSPHRASE));
     let tar = host.path("exported.tar");
     let copied = host.path("copied");
     let tar_name = tar.display().to_string();

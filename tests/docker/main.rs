@@ -5,6 +5,8 @@ mod broken;
 mod enter;
 mod fixture;
 mod ghosts;
+#[cfg(feature = "luks")]
+mod guest;
 mod image;
 mod lifecycle;
 mod lifeline;

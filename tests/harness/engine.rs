@@ -5,6 +5,7 @@
 
 use crate::process::Pid;
 use crate::stage::within;
+use crate::terminal::patience;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -14,10 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 /// The distribution that images are made of.
-const SUITE: &str = "trixie";
-
-/// How long an engine may take to answer, on a busy machine.
-const START: u64 = 120;
+const SUITE: &str = include_str!("suite");
 
 /// A running engine.
 pub struct Engine {
@@ -58,7 +56,8 @@ impl Engine {
         let engine = Self { run, data, imported: Mutex::default(), _keeper: keeper };
         let answers =
             || engine.docker().arg("version").output().is_ok_and(|one| one.status.success());
-        assert!(within(START, answers), "the engine does not start:\n{}", engine.log());
+        // Twice what anything else may take.
+        assert!(within(2 * patience(), answers), "the engine does not start:\n{}", engine.log());
         engine
     }
 
@@ -241,11 +240,11 @@ fn target() -> PathBuf {
 /// Returns the tar of a minimal system with `packages`, made once per list of packages.
 fn root_tar(packages: &[&str]) -> PathBuf {
     let folder = target().join("checks/roots");
-    let name = packages.iter().fold(SUITE.to_owned(), |name, package| name + "+" + package);
+    let name = packages.iter().fold(SUITE.trim().to_owned(), |name, package| name + "+" + package);
     let tar = folder.join(format!("{name}.tar"));
     if !tar.exists() {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("harness/root-tar");
-        said(Command::new(script).arg(folder).arg(SUITE).args(packages));
+        said(Command::new(script).arg(folder).arg(SUITE.trim()).args(packages));
     }
     tar
 }
