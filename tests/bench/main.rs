@@ -71,7 +71,7 @@ fn parse(arguments: &[String]) -> Outcome<Plan> {
             "--size" => plan.scale.mebibytes = value()?.parse()?,
             "--files" => plan.scale.files = value()?.parse()?,
             "--only" => plan.only = Some(value()?.split(',').map(str::to_owned).collect()),
-            "--vault" => plan.vault = value()?.clone(),
+            "--vault" => plan.vault.clone_from(value()?),
             "--dir" => plan.dir = value()?.into(),
             "--no-limits" => plan.limits = false,
             "--rows" => {
