@@ -9,7 +9,7 @@ use crate::project::Project;
 use crate::sync::vault::OpenVault;
 use crate::ui::Ui;
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where a ghost says for which project it was made.
 pub(crate) const PROJECT: &str = "TAZPOD_PROJECT";
@@ -26,26 +26,34 @@ pub(crate) struct GhostVault {
 pub(crate) struct App {
     /// The terminal.
     pub(crate) ui: Ui,
-    folder: Option<PathBuf>,
+    /// Whether the folder to work in was named.
+    is_placed: bool,
 }
 
 impl App {
     /// Makes the context; nothing is read before a command asks for it.
     pub(crate) fn new(arguments: &Arguments) -> Self {
         let ui = Ui::new(arguments.global.quiet, arguments.command.is_json());
-        Self { ui, folder: arguments.global.folder.clone() }
+        Self { ui, is_placed: arguments.global.work_in.is_some() }
     }
 
-    /// Finds the project upward from the working folder, or from the one given with `-C`.
+    /// Goes to the folder given with `-C`, where the caller may: every path that follows counts from there.
+    pub(crate) fn work_in(folder: &Path) -> Result<()> {
+        let caller = Caller::detect()?;
+        let _as_caller = caller.act()?;
+        env::set_current_dir(folder).map_err(|cause| {
+            Error::user(format!("cannot open the folder '{}'", folder.display())).caused_by(cause)
+        })
+    }
+
+    /// Finds the project upward from the working folder.
+    #[allow(clippy::unused_self, reason = "a question to the context")]
     pub(crate) fn project(&self) -> Result<Project> {
-        let start = match &self.folder {
-            Some(folder) => folder.clone(),
-            None => env::current_dir().map_err(|cause| {
-                Error::environment("cannot tell the working folder")
-                    .caused_by(cause)
-                    .hint("it may have been removed: go to another one, or name one with -C")
-            })?,
-        };
+        let start = env::current_dir().map_err(|cause| {
+            Error::environment("cannot tell the working folder")
+                .caused_by(cause)
+                .hint("it may have been removed: go to another one, or name one with -C")
+        })?;
         Project::find(&start)
     }
 
@@ -60,7 +68,7 @@ impl App {
         if let Some(found) = self.project().ok().and_then(of) {
             return Ok(Some(found));
         }
-        let named = env::var_os(PROJECT).filter(|_| self.folder.is_none()).map(PathBuf::from);
+        let named = env::var_os(PROJECT).filter(|_| !self.is_placed).map(PathBuf::from);
         Ok(named.and_then(|named| Project::find(&named).ok()).and_then(of))
     }
 

@@ -34,7 +34,8 @@ fn main() -> ExitCode {
         Err(answer) => return ui::command_line_answer(&answer),
     };
     let app = app::App::new(&arguments);
-    match commands::run(&app, arguments.command) {
+    let placed = arguments.global.work_in.as_deref().map_or(Ok(()), app::App::work_in);
+    match placed.and_then(|()| commands::run(&app, arguments.command)) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             app.ui.report(&error);

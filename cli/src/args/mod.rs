@@ -42,7 +42,7 @@ ghost ends with the status of its shell or command.";
 pub(crate) struct GlobalArgs {
     /// Work as if started in this folder
     #[arg(short = 'C', value_name = "FOLDER", global = true)]
-    pub(crate) folder: Option<PathBuf>,
+    pub(crate) work_in: Option<PathBuf>,
     /// Say nothing but results, warnings and errors
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
