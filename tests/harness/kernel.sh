@@ -19,6 +19,8 @@ job=$(mktemp -d "$repository/target/checks/kernel.XXXXXX")
 kernel=
 # shellcheck disable=SC2317 # called by the trap
 clean_up() {
+  # The signal comes more than once: from who stops all, and with the end of who started this.
+  trap '' INT TERM HUP
   if [ -n "$kernel" ]; then
     kill "$kernel" 2>/dev/null || true
     wait "$kernel" || true
@@ -45,8 +47,10 @@ last_lines() {
   cat <<LINES
 bash '$1' </dev/null 2>&1 | cat
 printf '\n%s %s\n' '$MARK' "\${PIPESTATUS[0]}"
+# Started before: from a disk that is going nothing can be.
+sleep 60 &
 echo o >/proc/sysrq-trigger
-sleep 60
+wait
 LINES
 }
 
