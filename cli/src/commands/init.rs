@@ -22,7 +22,7 @@ pub(crate) fn run(app: &App, args: &InitArgs) -> Result<u8> {
     for path in made {
         app.ui.print(&format!("made {path}"))?;
     }
-    app.ui.notice("Next: tazpod pull --backend fuse");
+    app.ui.notice("Next: 'tazpod up' makes its container, 'tazpod pull' opens a vault right here.");
     Ok(0)
 }
 
