@@ -29,7 +29,7 @@ pub(crate) fn all(dir: &Path, vault_size: &str) -> Outcome<Vec<Box<dyn Candidate
     fs::write(home.join("passphrase"), PASSPHRASE)?;
     restrict(&home.join("passphrase"))?;
     let mut list: Vec<Box<dyn Candidate>> = vec![Box::new(TazPod::fuse(&home, vault_size))];
-    // The kernels that most benchmarks run on have no device mapper; one that has it is started by `tests/run bench-luks`.
+    // The kernels that most benchmarks run on have no device mapper; one that has it is started by `tests/run backends`.
     if Path::new("/dev/mapper/control").exists() {
         list.push(Box::new(TazPod::luks(&home, vault_size)));
     }

@@ -12,7 +12,6 @@ use std::error::Error as _;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::time::{Duration, Instant};
 
 /// Three pieces of 64 KiB, the last one short.
 const LEN: usize = 150_000;
@@ -156,15 +155,13 @@ impl ChainRepeat for Vec<u8> {
 }
 
 #[test]
-fn header_of_many_lines_takes_no_time() {
-    let start = Instant::now();
+fn largest_header_is_read_to_its_end() {
     let long = "A".repeat(64) + "\n";
     let many = "-> a\n\n".repeat(1000) + "-> b\n" + &long.repeat(1800);
     let bytes = format!("age-encryption.org/v1\n{many}\n--- {}\n0123456789abcdef", "A".repeat(43));
     let (found, source) = Encryption::recognise(Cursor::new(bytes)).unwrap();
     let error = found.unwrap().decrypt(source, &given(&Identity::generate()), "archive");
     assert!(error.err().unwrap().to_string().starts_with("no identity"));
-    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 }
 
 #[test]
