@@ -5,25 +5,35 @@ mod common;
 
 use common::{CREATOR, fresh, reopen};
 use std::io;
-use std::sync::Arc;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use vault_core::device::{BlockDevice, MemoryDevice};
 use vault_core::fs::{FileKind, NewFile, Volume, WriteOrigin};
 use vault_core::ids::InodeNo;
 
 const FILES: u64 = 600;
 const SMALL: usize = 2000;
+const BLOCK: usize = 16 << 10;
 const CONTENT: u64 = FILES * SMALL as u64;
 
-/// A device that counts the bytes read from it.
+/// A device that counts the bytes read from it, and remembers what it was asked for.
 struct Counting {
     inner: Arc<MemoryDevice>,
     bytes: AtomicU64,
+    asked: Mutex<Vec<Asked>>,
+}
+
+/// A range of bytes that somebody wants, soon or now.
+#[derive(Debug)]
+enum Asked {
+    Soon(Range<u64>),
+    Now(Range<u64>),
 }
 
 impl Counting {
     fn new(inner: Arc<MemoryDevice>) -> Arc<Self> {
-        Arc::new(Self { inner, bytes: AtomicU64::new(0) })
+        Arc::new(Self { inner, bytes: AtomicU64::new(0), asked: Mutex::default() })
     }
 
     /// Runs `work` and returns how many bytes it read.
@@ -31,6 +41,11 @@ impl Counting {
         let before = self.bytes.load(Ordering::Relaxed);
         work();
         self.bytes.load(Ordering::Relaxed) - before
+    }
+
+    /// Takes what was asked for since the last time.
+    fn asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut *self.asked.lock().unwrap())
     }
 }
 
@@ -40,8 +55,14 @@ impl BlockDevice for Counting {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.bytes.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+        let len = buffer.len() as u64;
+        self.bytes.fetch_add(len, Ordering::Relaxed);
+        self.asked.lock().unwrap().push(Asked::Now(offset..offset + len));
         self.inner.read_at(buffer, offset)
+    }
+
+    fn prefetch(&self, offset: u64, len: u64) {
+        self.asked.lock().unwrap().push(Asked::Soon(offset..offset + len));
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -106,4 +127,61 @@ fn walking_small_files_reads_none_of_their_content() {
         }
     });
     assert!(content >= CONTENT, "{content} bytes for content");
+}
+
+/// Makes a vault with one file of a MiB, of which every `rewritten`-th block was written anew.
+fn one_big_file(rewritten: Option<usize>) -> (Arc<MemoryDevice>, InodeNo, Vec<u8>) {
+    let device = Arc::new(MemoryDevice::new(64 << 20));
+    let volume = fresh(device.clone(), 8192);
+    let new = NewFile { kind: FileKind::Regular, permissions: 0o644, device: 0 };
+    let inode = volume.create(InodeNo::ROOT, b"big", &new, &CREATOR).unwrap().inode;
+    let mut content = vec![1; 1 << 20];
+    volume.write(inode, 0, &content, WriteOrigin::Direct, false).unwrap();
+    volume.sync().unwrap();
+    for (number, block) in content.chunks_mut(BLOCK).enumerate() {
+        if rewritten.is_some_and(|step| number % step == 0) {
+            block.fill(2);
+            let offset = (number * BLOCK) as u64;
+            volume.write(inode, offset, block, WriteOrigin::Direct, false).unwrap();
+        }
+    }
+    volume.close().unwrap();
+    (device, inode, content)
+}
+
+#[test]
+fn a_file_rewritten_here_and_there_is_asked_for_before_it_is_read() {
+    let (device, inode, content) = one_big_file(Some(3));
+    let device = Counting::new(device);
+    let volume = reopen(device.clone());
+    device.asked();
+    assert!(volume.read(inode, 0, content.len()).unwrap() == content);
+    let asked = device.asked();
+    let first = asked.iter().position(|asked| matches!(asked, Asked::Soon(_))).unwrap();
+    let (mut soon, mut reads) = (Vec::new(), 0);
+    for asked in asked.into_iter().skip(first) {
+        match asked {
+            Asked::Soon(range) => {
+                assert_eq!(reads, 0, "{range:?} is told after the first read");
+                soon.push(range);
+            }
+            Asked::Now(range) => {
+                let told = soon.iter().any(|s| s.start <= range.start && range.end <= s.end);
+                assert!(told, "{range:?} is none of {soon:?}");
+                reads += 1;
+            }
+        }
+    }
+    // What was written first, and what came later: each lies together, in pieces of few blocks.
+    assert!(soon.len() <= 4 && reads > 40, "{soon:?}, {reads} reads");
+}
+
+#[test]
+fn a_file_that_lies_in_one_piece_is_left_to_the_readahead_of_the_host() {
+    let (device, inode, content) = one_big_file(None);
+    let device = Counting::new(device);
+    let volume = reopen(device.clone());
+    assert!(volume.read(inode, 0, content.len()).unwrap() == content);
+    let asked = device.asked();
+    assert!(!asked.iter().any(|asked| matches!(asked, Asked::Soon(_))), "{asked:?}");
 }

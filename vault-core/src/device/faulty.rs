@@ -68,6 +68,10 @@ impl BlockDevice for FaultyDevice {
         self.inner.read_at(buffer, offset)
     }
 
+    fn prefetch(&self, offset: u64, len: u64) {
+        self.inner.prefetch(offset, len);
+    }
+
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.pass(true)?;
         self.inner.write_at(bytes, offset)

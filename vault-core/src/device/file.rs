@@ -11,7 +11,9 @@ use super::BlockDevice;
 use super::holder::Holder;
 use crate::format::magic::{ImageFormat, RECOGNISE_LEN};
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, fallocate, fcntl};
+use nix::fcntl::{
+    FallocateFlags, FcntlArg, OFlag, PosixFadviseAdvice, fallocate, fcntl, posix_fadvise,
+};
 use nix::libc;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -159,6 +161,12 @@ impl BlockDevice for FileDevice {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.file.read_exact_at(buffer, offset)
+    }
+
+    fn prefetch(&self, offset: u64, len: u64) {
+        let (Ok(offset), Ok(len)) = (signed(offset), signed(len)) else { return };
+        // Only advice: where it cannot be given, reading takes its time.
+        let _ = posix_fadvise(&self.file, offset, len, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

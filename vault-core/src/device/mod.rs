@@ -33,6 +33,9 @@ pub trait BlockDevice: Send + Sync {
     /// Fills `buffer` from `offset`; an end of the device inside the range is `UnexpectedEof`.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 
+    /// Says that a range will be read soon, so that a slow device can begin with it. May do nothing.
+    fn prefetch(&self, _offset: u64, _len: u64) {}
+
     /// Writes all of `bytes` at `offset`, inside the device's length.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 

@@ -17,12 +17,14 @@ use crate::ids::{InodeNo, UNIT};
 use crate::store::pool::{Claim, DataBlock};
 use crate::store::sealed::Owner;
 use rayon::prelude::*;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 /// Whole blocks from which a write is sealed at once.
 const STREAM_FROM: u64 = 4;
 /// Blocks from which opening is spread over threads.
 const PARALLEL_FROM: usize = 16;
+/// Units between two places of the image that are rather read than passed over: 64 KiB.
+const PREFETCH_GAP: u64 = 16;
 /// Blocks that are sealed in one go when content is flushed.
 const FLUSH_BATCH: usize = 256;
 
@@ -80,9 +82,8 @@ impl Fs {
             Ok(ControlFlow::Continue(()))
         })?;
         found.retain(|(block, _)| !self.dirty.contains_key(&(inode.0, *block)));
-        for run in adjacent_runs(&found, size) {
-            self.read_run(inode, run, first, buffer)?;
-        }
+        let runs: Vec<_> = adjacent_runs(&found, size).collect();
+        self.open_runs(inode, &runs, first, buffer)?;
         for ((_, block), content) in self.dirty.range((inode.0, first)..=(inode.0, last)) {
             let at = usize_of(block - first)? * size;
             if let Some(target) = buffer.get_mut(at..at + size) {
@@ -92,27 +93,39 @@ impl Fs {
         Ok(())
     }
 
-    /// Reads blocks that lie side by side, in the file and in the image, by one call.
-    fn read_run(
+    /// Reads runs of blocks, each by one call, and opens all blocks together. A file that was
+    /// rewritten here and there lies in many runs: all are asked for before the first is waited for.
+    fn open_runs(
         &self,
         inode: InodeNo,
-        run: &[(u64, Pointer)],
+        runs: &[&[(u64, Pointer)]],
         first: u64,
         buffer: &mut [u8],
     ) -> FsResult<()> {
         let size = usize_of(self.block_size())?;
-        let Some((start, pointer)) = run.first() else { return Ok(()) };
-        let at = usize_of(start - first)? * size;
-        let len: usize = run.iter().map(|(_, pointer)| usize::from(pointer.units) * UNIT).sum();
-        let Some(target) = buffer.get_mut(at..at + len) else {
-            return Err(Damage::Pointer { block: pointer.address }.into());
-        };
-        self.pool.blocks.read_raw(pointer, target)?;
-        let jobs: Vec<Job<'_>> = target
-            .chunks_mut(size)
-            .zip(run)
-            .map(|(target, (block, pointer))| Job { pointer: *pointer, block: *block, target })
-            .collect();
+        if runs.len() > 1 {
+            for units in near_one_another(runs) {
+                self.pool.blocks.prefetch(units);
+            }
+        }
+        let mut jobs = Vec::with_capacity(runs.iter().map(|run| run.len()).sum());
+        let (mut rest, mut at) = (buffer, 0);
+        for run in runs {
+            let Some((start, pointer)) = run.first() else { continue };
+            let (begin, len) = (usize_of(start - first)? * size, run_len(run));
+            let target = rest
+                .split_off_mut(..begin.saturating_sub(at))
+                .and_then(|_| rest.split_off_mut(..len))
+                .ok_or(Damage::Pointer { block: pointer.address })?;
+            at = begin + len;
+            self.pool.blocks.read_raw(pointer, target)?;
+            let blocks = target.chunks_mut(size).zip(*run);
+            jobs.extend(blocks.map(|(target, (block, pointer))| Job {
+                pointer: *pointer,
+                block: *block,
+                target,
+            }));
+        }
         let sealer = &self.pool.blocks.sealer;
         let open =
             |job: Job<'_>| sealer.open(&job.pointer, Owner::data(inode, job.block), job.target);
@@ -530,6 +543,26 @@ fn adjacent_runs(found: &[(u64, Pointer)], size: usize) -> impl Iterator<Item = 
             && next.address.0 == pointer.end()
             && usize::from(pointer.units) * UNIT == size
     })
+}
+
+/// The places of runs in the image, joined where little else lies between them.
+fn near_one_another(runs: &[&[(u64, Pointer)]]) -> Vec<Range<u64>> {
+    let place = |run: &&[(u64, Pointer)]| Some(run.first()?.1.address.0..run.last()?.1.end());
+    let mut places: Vec<Range<u64>> = runs.iter().filter_map(place).collect();
+    places.sort_unstable_by_key(|place| place.start);
+    places.dedup_by(|next, before| {
+        let near = next.start <= before.end.saturating_add(PREFETCH_GAP);
+        if near {
+            before.end = before.end.max(next.end);
+        }
+        near
+    });
+    places
+}
+
+/// Bytes that a run takes in the image.
+fn run_len(run: &[(u64, Pointer)]) -> usize {
+    run.iter().map(|(_, pointer)| usize::from(pointer.units) * UNIT).sum()
 }
 
 fn usize_of(value: u64) -> FsResult<usize> {

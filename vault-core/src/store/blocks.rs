@@ -12,6 +12,7 @@ use crate::tree::node::Node;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Most bytes that wait in memory for a full host.
@@ -78,6 +79,12 @@ impl Blocks {
             }
             _ => FsError::Io(error),
         })
+    }
+
+    /// Says that these units will be read soon.
+    pub(crate) fn prefetch(&self, units: Range<u64>) {
+        let offset = units.start.saturating_mul(UNIT_U64);
+        self.device.prefetch(offset, units.end.saturating_mul(UNIT_U64).saturating_sub(offset));
     }
 
     /// Writes sealed units; a full host keeps them pending in memory, where reads find them.
