@@ -11,7 +11,7 @@ fi
 
 readonly MARK='in-kernel: status'
 # What the tests inside are told.
-readonly PASSED=(TAZPOD TAZPOD_BACKEND TAZPOD_KILLS TAZPOD_PATIENCE RUST_BACKTRACE)
+readonly PASSED=(TAZPOD TAZPOD_BACKEND TAZPOD_KILLS TAZPOD_STEPS TAZPOD_PATIENCE RUST_BACKTRACE)
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 mkdir -p "$repository/target/checks"

@@ -280,6 +280,7 @@ impl Project {
         };
         let mapped: Vec<String> = all.iter().filter(on_them).cloned().collect();
         found.extend(mapped);
+        found.extend(unfinished_mappings());
         found
     }
 
@@ -303,6 +304,26 @@ impl Project {
         let left = self.remains();
         assert!(left.is_empty(), "{left:?} is left");
     }
+}
+
+/// Mappings of any vault that have no table: they stand on nothing, and only the device mapper knows them.
+fn unfinished_mappings() -> Vec<String> {
+    let misc = fs::read_to_string("/proc/misc").unwrap_or_default();
+    if backend() != "luks" || !misc.contains("device-mapper") {
+        return Vec::new();
+    }
+    let columns = ["info", "--columns", "--noheadings", "--separator", " ", "-o", "attr,name"];
+    let output = Command::new("dmsetup").args(columns).output().expect("dmsetup");
+    let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let ours = ["tazpod-", "temporary-cryptsetup-"];
+    let mappings = listed.lines().filter_map(|line| line.trim().split_once(' '));
+    mappings
+        // The first two say whether there is a live table, and one that waits.
+        .filter(|(state, name)| {
+            state.starts_with("--") && ours.iter().any(|start| name.starts_with(start))
+        })
+        .map(|(_, name)| name.to_owned())
+        .collect()
 }
 
 impl Drop for Project {

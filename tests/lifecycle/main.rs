@@ -9,3 +9,4 @@ mod kills;
 mod plain;
 mod steps;
 mod terminal;
+mod traced;

@@ -33,6 +33,48 @@ fn mapping_of_a_dead_holder_is_removed_by_the_next_pull() {
     project.assert_nothing_left();
 }
 
+/// `cryptsetup` was killed after it had made the device and before it gave it a table: nothing stands below it, and
+/// its name is taken.
+#[test]
+fn mapping_without_a_table_is_removed_by_the_next_pull_and_by_doctor() {
+    let project = Project::with_vault();
+    let name = mapping(&project);
+    let make = || {
+        let uuid = by_hand(&project, "cryptsetup luksUUID vault.img").replace('-', "");
+        let given = format!("--uuid CRYPT-LUKS2-{uuid}-{name} --notable");
+        by_hand(&project, &format!("dmsetup create {name} {given}"));
+        assert_eq!(project.devices(), [&*name]);
+    };
+    make();
+    project.assert_vault_whole();
+    make();
+    let output = finish(project.tazpod(&["doctor", "--yes"]).spawn().unwrap());
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains(&format!("removed {name}")), "{said}");
+    project.assert_nothing_left();
+}
+
+/// All of a ghost was killed while it made a vault: the file of that attempt goes, and what stands on it before.
+#[test]
+fn mapping_of_a_vault_that_was_being_made_is_removed_by_the_next_pull() {
+    let project = Project::with_vault();
+    by_hand(&project, "mv vault.img vault.img.new");
+    let about = fs::metadata(image(&project).with_extension("img.new")).unwrap();
+    let uuid = by_hand(&project, "cryptsetup luksUUID vault.img.new");
+    let name = format!("tazpod-{uuid}-{:x}-{:x}", about.dev(), about.ino());
+    by_hand(
+        &project,
+        &format!(
+            "disk=$(losetup --find --show vault.img.new)
+             printf %s \"$pass\" | cryptsetup open --key-file - $disk {name}; losetup --detach $disk"
+        ),
+    );
+    assert_eq!(project.devices().len(), 2);
+    assert!(project.run("true").status.success());
+    project.assert_nothing_left();
+}
+
 #[test]
 fn doctor_removes_what_a_dead_holder_left_and_only_that() {
     let project = cheap("48M");

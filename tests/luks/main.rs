@@ -7,10 +7,15 @@
 #[allow(dead_code, reason = "shared with the tests that serve both backends, which use all of it")]
 mod ghost;
 
+#[path = "../lifecycle/traced.rs"]
+#[allow(dead_code, reason = "shared as that is")]
+mod traced;
+
 mod by_hand;
 mod keyring;
 mod leftovers;
 mod making;
 mod migrate;
+mod steps;
 mod together;
 mod verbs;

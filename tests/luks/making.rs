@@ -3,6 +3,9 @@
 use crate::by_hand::{by_hand, image};
 use crate::ghost::{Project, finish};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Output;
 
 #[test]
 fn new_vault_is_luks2_with_argon2id_sparse_and_the_callers_alone() {
@@ -19,6 +22,38 @@ fn new_vault_is_luks2_with_argon2id_sparse_and_the_callers_alone() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "700\nkept\n");
 }
 
+/// `pull` where another file stands in the place of a program.
+fn pull_with(project: &Project, program: &str, instead: &Path) -> Output {
+    let path = by_hand(project, &format!("readlink -f $(command -v {program})"));
+    let pull = project.pull("true");
+    let words: Vec<String> =
+        pull.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+    let line = format!(
+        "mount --bind {instead} {path} && exec {tazpod} \"$@\"",
+        instead = instead.display(),
+        tazpod = pull.get_program().to_string_lossy(),
+    );
+    let mut unshare = project.command("unshare", &["--mount", "sh", "-c", &line, "sh"]);
+    finish(unshare.args(words).spawn().unwrap())
+}
+
+#[test]
+fn missing_program_is_named_and_nothing_is_made() {
+    for program in ["mkfs.ext4", "cryptsetup"] {
+        let project = Project::new();
+        // Nothing that could be run.
+        let output = pull_with(&project, program, Path::new("/dev/null"));
+        assert_eq!(output.status.code(), Some(69), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            said.contains(&format!("missing: '{program}'")) && said.contains("hint:"),
+            "{said}"
+        );
+        assert_eq!(fs::read_dir(image(&project).parent().unwrap()).unwrap().count(), 0);
+        assert!(!project.secrets().exists() && project.devices().is_empty());
+    }
+}
+
 #[test]
 fn failing_program_leaves_no_image_and_its_words_are_shown() {
     for (program, words) in
@@ -27,18 +62,8 @@ fn failing_program_leaves_no_image_and_its_words_are_shown() {
         let project = Project::new();
         let broken = project.path().join("broken");
         fs::write(&broken, "#!/bin/sh\necho broken on purpose >&2\nexit 9\n").unwrap();
-        let path = by_hand(&project, &format!("readlink -f $(command -v {program})"));
-        let pull = project.pull("true");
-        let words_of_pull: Vec<String> =
-            pull.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
-        let line = format!(
-            "chmod 755 {broken}; mount --bind {broken} {path} && exec {tazpod} \"$@\"",
-            broken = broken.display(),
-            tazpod = pull.get_program().to_string_lossy(),
-        );
-        let mut unshare = project.command("unshare", &["--mount", "sh", "-c", &line, "sh"]);
-        unshare.args(words_of_pull);
-        let output = finish(unshare.spawn().unwrap());
+        fs::set_permissions(&broken, fs::Permissions::from_mode(0o755)).unwrap();
+        let output = pull_with(&project, program, &broken);
         assert_eq!(output.status.code(), Some(69), "{output:?}");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(said.contains(words) && said.contains("broken on purpose"), "{said}");

@@ -146,9 +146,9 @@ fn clean_up(
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    backend.close()?;
-    match place.adopt(lock)? {
-        Some(taken) => teardown::remove(&taken, home, identity),
-        None => Ok(()),
+    let swept = backend.close();
+    if let Some(taken) = place.adopt(lock)? {
+        teardown::remove(&taken, home, identity)?;
     }
+    swept
 }

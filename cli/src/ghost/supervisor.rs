@@ -358,15 +358,15 @@ impl Supervisor {
             Ok(())
         });
         self.wait_for_agents();
-        if self.request.vault.create.is_some() {
-            // Interrupted before the new vault had a name.
+        let swept = self.backend.close();
+        // Interrupted before the new vault had a name. A device that is left is found by the file that it stands on.
+        if self.request.vault.create.is_some() && swept.is_ok() {
             let _ = self.as_caller(|| backend::image::drop_new(self.request.vault.image.path()));
         }
         self.share = None;
-        let cleaned = self
-            .backend
-            .close()
-            .and_then(|()| teardown::remove(&self.taken, self.request.home.path(), &self.identity))
+        // Whatever becomes of the vault's devices, the mount point is given back.
+        let cleaned = teardown::remove(&self.taken, self.request.home.path(), &self.identity)
+            .and(swept)
             .and_then(|()| self.backend.verify_closed());
         let outcome = self.outcome.take().unwrap_or(Ok(0));
         let outcome = match (outcome, cleaned) {

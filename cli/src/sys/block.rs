@@ -161,6 +161,20 @@ pub(crate) fn remove_mapped(control: &impl AsFd, uuid: &str, when: Removal) -> i
     ask_mapper(control, DM_DEV_REMOVE, uuid, flags).map(drop)
 }
 
+/// Returns the name and the number of the mapped device with this uuid, also of one that was given no table yet:
+/// sysfs lists only those that have had one. `None` if there is none.
+pub(crate) fn mapped(control: &impl AsFd, uuid: &str) -> io::Result<Option<(String, u32)>> {
+    match ask_mapper(control, DM_DEV_STATUS, uuid, 0) {
+        Ok(answer) => {
+            let name = answer.name.split(|byte| *byte == 0).next().unwrap_or_default();
+            let name = String::from_utf8_lossy(name).into_owned();
+            Ok(Some((name, rustix::fs::minor(answer.device))))
+        }
+        Err(cause) if cause.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+        Err(cause) => Err(cause),
+    }
+}
+
 /// Whether the mapped device with this uuid goes with its last user.
 pub(crate) fn is_going(control: &impl AsFd, uuid: &str) -> io::Result<bool> {
     let answer = ask_mapper(control, DM_DEV_STATUS, uuid, 0)?;

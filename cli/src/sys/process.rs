@@ -59,6 +59,12 @@ pub(crate) fn die_with_parent(signal: Signal) -> io::Result<()> {
     Ok(nix::sys::prctl::set_pdeathsig(signal)?)
 }
 
+/// Has a child of `parent` be killed when that dies. It is an error if it has died already: no signal would tell.
+pub(crate) fn die_with(parent: Pid) -> io::Result<()> {
+    die_with_parent(Signal::SIGKILL)?;
+    if nix::unistd::getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
+}
+
 /// Forbids core dumps, ptrace and `/proc/self` to others. Any change of credentials undoes it.
 pub(crate) fn set_not_dumpable() -> io::Result<()> {
     nix::sys::prctl::set_dumpable(false)?;

@@ -1,7 +1,6 @@
 //! Running another program with a secret on its standard input and nothing of ours open in it.
 
 use super::{process, signals};
-use nix::sys::signal::Signal;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -66,8 +65,9 @@ pub(crate) fn run(
     let (stdin, feed) = pipe()?;
     let (output, stdout) = pipe()?;
     let (complaint, stderr) = pipe()?;
+    let parent = nix::unistd::getpid();
     let pid = process::fork(|| {
-        let prepared = process::die_with_parent(Signal::SIGKILL)
+        let prepared = process::die_with(parent)
             .and_then(|()| process::set_streams([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]))
             .and_then(|()| match more {
                 None => process::close_all_except(&[]),

@@ -1,7 +1,7 @@
 //! The two devices that an open vault has: a loop device over the image, a mapping over that.
 
 use super::image::Uuid;
-use super::workshop::Workshop;
+use super::workshop::{Workshop, has_mapper};
 use crate::error::{Error, Result};
 use crate::sys::block::{self, Removal};
 use crate::sys::folder::Facts;
@@ -80,11 +80,31 @@ impl Mapping {
             return true;
         }
         uuid.is_some_and(|uuid| {
-            let plain: String = uuid.text().chars().filter(|letter| *letter != '-').collect();
-            let name = uuid.mapping(image);
-            let wanted = [1, 2].map(|version| format!("CRYPT-LUKS{version}-{plain}-{name}"));
-            self.name == name && wanted.contains(&self.uuid)
+            self.name == uuid.mapping(image) && given(image, uuid).contains(&self.uuid)
         })
+    }
+
+    /// Finds what holders made for this image and gave no table: `cryptsetup` was killed between the two. It stands
+    /// on no device and sysfs does not list it, but it keeps the name from the next one.
+    pub(super) fn unfinished(
+        workshop: &Workshop,
+        image: &Facts,
+        uuid: &Uuid,
+    ) -> io::Result<Vec<Self>> {
+        if !has_mapper() {
+            return Ok(Vec::new());
+        }
+        let control = workshop.mapper_control()?;
+        let mut found = Vec::new();
+        for given in given(image, uuid) {
+            if let Some((name, minor)) = block::mapped(&control, &given)? {
+                let device = format!("dm-{minor}");
+                if !Path::new(CLASS).join(&device).exists() {
+                    found.push(Self { device, name, uuid: given, below: Vec::new() });
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Whether it goes with its last user, as that of a vault which was mounted does.
@@ -105,7 +125,14 @@ impl Mapping {
     }
 }
 
-/// Lists the mapped devices of this kernel.
+/// Returns the uuids that cryptsetup gives a holder's mapping of this image.
+fn given(image: &Facts, uuid: &Uuid) -> [String; 2] {
+    let plain: String = uuid.text().chars().filter(|letter| *letter != '-').collect();
+    let name = uuid.mapping(image);
+    [1, 2].map(|version| format!("CRYPT-LUKS{version}-{plain}-{name}"))
+}
+
+/// Lists the mapped devices of this kernel that have a table or had one.
 pub(super) fn mappings() -> io::Result<Vec<Mapping>> {
     let mut found = Vec::new();
     for device in devices("dm-")? {

@@ -113,6 +113,8 @@ impl<'a> Holder<'a> {
         let (image, uuid) = match &request.create {
             None => Image::open(request, identity)?,
             Some(new) => {
+                // The file of an interrupted attempt is about to go, and with it the way to what stands on it.
+                leftovers::sweep(request, identity)?;
                 let uuid = Uuid::random().map_err(|cause| {
                     Error::environment("cannot make a UUID for the vault").caused_by(cause)
                 })?;

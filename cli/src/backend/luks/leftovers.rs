@@ -17,7 +17,7 @@ use crate::sys::identity::Identity;
 use crate::sys::process;
 use nix::sys::signal::Signal;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long the kernel may take to let go of a vault whose last user has ended.
@@ -33,17 +33,13 @@ pub(super) fn sweep(request: &VaultRequest, identity: &Identity) -> Result<()> {
 
 /// Names what dead holders of this vault left; nothing while one lives, and nothing that is somebody else's.
 pub(super) fn look(path: &Path, identity: &Identity) -> Result<Vec<String>> {
-    workshop::visit(|workshop| {
+    workshop::apart(|| {
+        let suspects = suspects(&[path.to_owned(), beside(path)], identity)?;
+        let workshop = Workshop::enter()?;
         let mut found = Vec::new();
-        for path in [path.to_owned(), beside(path)] {
-            let Some(suspect) = image::suspect(&path, identity) else { continue };
-            // Lost with the change of rights.
-            process::die_with_parent(Signal::SIGKILL).map_err(cannot_look)?;
-            if suspect.lock.is_none() {
-                continue;
-            }
-            let users = users(workshop, &suspect).map_err(cannot_look)?;
-            let ours = users.iter().filter(|user| user.is_ours(&suspect));
+        for suspect in &suspects {
+            let users = users(&workshop, suspect).map_err(cannot_look)?;
+            let ours = users.iter().filter(|user| user.is_ours(suspect));
             found.extend(ours.map(|user| user.name().to_owned()));
         }
         Ok(found)
@@ -75,18 +71,22 @@ fn each(
     identity: &Identity,
     work: impl Fn(&Workshop, &Suspect) -> Result<()>,
 ) -> Result<()> {
-    workshop::visit(|workshop| {
-        for path in [path.to_owned(), beside(path)] {
-            let Some(suspect) = image::suspect(&path, identity) else { continue };
-            // Lost with the change of rights.
-            process::die_with_parent(Signal::SIGKILL).map_err(cannot_look)?;
-            // Whoever holds it is alive and cleans up.
-            if suspect.lock.is_some() {
-                work(workshop, &suspect)?;
-            }
-        }
-        Ok(())
+    workshop::apart(|| {
+        let suspects = suspects(&[path.to_owned(), beside(path)], identity)?;
+        let workshop = Workshop::enter()?;
+        suspects.iter().try_for_each(|suspect| work(&workshop, suspect))
     })
+}
+
+/// Returns those of the images whose holders are dead, which they remain for as long as these are kept. They
+/// are looked for before a workshop hides what lies below `/dev` and `/run`.
+pub(super) fn suspects(images: &[PathBuf], identity: &Identity) -> Result<Vec<Suspect>> {
+    let found = images.iter().filter_map(|path| image::suspect(path, identity));
+    // Whoever holds one is alive and cleans up.
+    let found = found.filter(|suspect| suspect.lock.is_some()).collect();
+    // Lost with the change of rights.
+    process::die_with_parent(Signal::SIGKILL).map_err(cannot_look)?;
+    Ok(found)
 }
 
 /// Removes what a dead holder left of an image whose holder's lock is ours, and waits until the kernel
@@ -157,17 +157,20 @@ impl User {
     }
 }
 
-/// Lists the mappings over the image, then the loop devices below them.
+/// Lists the mappings for the image, then the loop devices below them.
 fn users(workshop: &Workshop, suspect: &Suspect) -> io::Result<Vec<User>> {
     let loops = device::loops_over(workshop, &suspect.facts)?;
-    if loops.is_empty() {
-        return Ok(Vec::new());
-    }
     let over = |mapping: &Mapping| {
         mapping.below.iter().any(|name| loops.iter().any(|(device, _)| device == name))
     };
-    let mappings = device::mappings()?.into_iter().filter(over).map(User::Mapping);
-    let mut users: Vec<User> = mappings.collect();
+    let mut mappings = match &suspect.uuid {
+        Some(uuid) => Mapping::unfinished(workshop, &suspect.facts, uuid)?,
+        None => Vec::new(),
+    };
+    if !loops.is_empty() {
+        mappings.extend(device::mappings()?.into_iter().filter(over));
+    }
+    let mut users: Vec<User> = mappings.into_iter().map(User::Mapping).collect();
     users.extend(
         loops.iter().map(|(device, autoclear)| User::Loop {
             device: device.clone(),

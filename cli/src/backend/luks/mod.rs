@@ -78,8 +78,6 @@ impl Filling {
         open: impl FnOnce() -> Result<Volume>,
         show: &mut dyn FnMut(u64, u64),
     ) -> Result<Self> {
-        // What a killed one left behind.
-        leftovers::sweep(request, identity)?;
         workshop::Apart::guarded(
             || {
                 holder::fill(request, identity, (key, inodes), |top| {

@@ -82,13 +82,6 @@ impl Workshop {
     }
 }
 
-/// Runs `work` in a workshop and a process of its own, and returns what it returned.
-pub(super) fn visit<T: Serialize + DeserializeOwned>(
-    work: impl FnOnce(&Workshop) -> Result<T>,
-) -> Result<T> {
-    apart(|| work(&Workshop::enter()?))
-}
-
 /// Runs `work` in a process of its own, and returns what it returned.
 pub(super) fn apart<T: Serialize + DeserializeOwned>(
     work: impl FnOnce() -> Result<T>,
@@ -107,8 +100,9 @@ impl<T: Serialize + DeserializeOwned> Apart<T> {
     /// Begins the work. This process has one thread until then.
     pub(super) fn begin(work: impl FnOnce() -> Result<T>) -> Result<Self> {
         let (link, theirs) = Link::pair().map_err(cannot_work)?;
+        let parent = getpid();
         let pid = process::fork(|| {
-            let answer: std::result::Result<T, Failure> = process::die_with_parent(Signal::SIGKILL)
+            let answer: std::result::Result<T, Failure> = process::die_with(parent)
                 .map_err(cannot_work)
                 .and_then(|()| work())
                 .map_err(Failure::from);
@@ -206,6 +200,11 @@ fn furnish() -> io::Result<OwnedFd> {
         block::make_node(&dev, name, FileType::CharacterDevice, numbers)?;
     }
     Ok(dev)
+}
+
+/// Whether the kernel has a device mapper now. Without one nothing is mapped.
+pub(super) fn has_mapper() -> bool {
+    misc_number("device-mapper").is_some()
 }
 
 /// Returns the minor number of a miscellaneous device that the kernel has now.
