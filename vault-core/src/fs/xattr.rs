@@ -35,10 +35,8 @@ impl Fs {
     /// Returns an attribute's value.
     pub(super) fn xattr(&self, inode: InodeNo, name: &[u8]) -> FsResult<Vec<u8>> {
         let file = self.load(inode)?;
-        if file.xattrs == 0 {
-            return Err(FsError::NoAttribute);
-        }
-        self.find_xattr(inode, name)?.map(|(_, value)| value).ok_or(FsError::NoAttribute)
+        let found = if file.xattrs == 0 { None } else { self.find_xattr(inode, name)? };
+        found.map(|(_, value)| value).ok_or_else(|| absent(name))
     }
 
     /// Lists the names of all attributes.
@@ -81,12 +79,12 @@ impl Fs {
         self.store(inode, &file)
     }
 
-    /// Removes an attribute.
+    /// Removes an attribute. An ACL that is not there is no error: the mode alone says as much then.
     pub(super) fn remove_xattr(&mut self, inode: InodeNo, name: &[u8]) -> FsResult<()> {
         self.ensure(Claim::Removal, 0, 8)?;
         let mut file = self.load(inode)?;
         if !self.delete_xattr(inode, &mut file, name)? {
-            return Err(FsError::NoAttribute);
+            return if is_acl(name) { Ok(()) } else { Err(absent(name)) };
         }
         file.changed = self.now();
         self.store(inode, &file)
@@ -215,15 +213,25 @@ pub(crate) fn xattr_head(inode: InodeNo, key: &Key, value: &[u8]) -> FsResult<bo
     Ok(first)
 }
 
-fn check_xattr(name: &[u8], value: &[u8]) -> FsResult<()> {
-    let known = NAMESPACES.iter().any(|space| name.starts_with(space)) || is_acl(name);
-    match name.len() {
-        _ if !known => Err(FsError::NotSupported),
-        0 => Err(FsError::InvalidArgument),
-        1..=255 if value.len() <= MAX_VALUE => Ok(()),
-        1..=255 => Err(FsError::AttributeTooBig),
-        _ => Err(FsError::NameTooLong),
+/// A name is a namespace that is kept here, and something in it.
+fn check_name(name: &[u8]) -> FsResult<()> {
+    let space = NAMESPACES.iter().find(|space| name.starts_with(space));
+    match space {
+        Some(space) if space.len() == name.len() => Err(FsError::InvalidArgument),
+        None if !is_acl(name) => Err(FsError::NotSupported),
+        _ if name.len() > 255 => Err(FsError::NameTooLong),
+        _ => Ok(()),
     }
+}
+
+/// What is said of an attribute that is not there: that it is not, or that it cannot be.
+fn absent(name: &[u8]) -> FsError {
+    check_name(name).err().unwrap_or(FsError::NoAttribute)
+}
+
+fn check_xattr(name: &[u8], value: &[u8]) -> FsResult<()> {
+    check_name(name)?;
+    if value.len() > MAX_VALUE { Err(FsError::AttributeTooBig) } else { Ok(()) }
 }
 
 fn decode_head(inode: InodeNo, value: &[u8]) -> FsResult<Head<'_>> {
