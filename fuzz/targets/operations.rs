@@ -4,9 +4,13 @@
 #[path = "../../vault-core/tests/common/model.rs"]
 #[allow(dead_code)]
 mod model;
+#[path = "../../vault-core/tests/common/operation.rs"]
+#[allow(dead_code)]
+mod operation;
 
 use libfuzzer_sys::fuzz_target;
-use model::{Model, Op, Random, dump, run, same};
+use model::{Model, dump, run, same};
+use operation::{Op, Random};
 use std::sync::Arc;
 use vault_core::check::{Depth, check};
 use vault_core::device::MemoryDevice;

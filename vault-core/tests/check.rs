@@ -4,7 +4,7 @@
 mod common;
 
 use common::files::{LARGE, LIMIT, SMALL, sample, used_units};
-use common::model::Random;
+use common::operation::Random;
 use common::setup;
 use std::sync::Arc;
 use vault_core::check::{Depth, Finding, Report, check};

@@ -7,7 +7,8 @@
 
 mod common;
 
-use common::model::{Model, Op, Random, dump, run};
+use common::model::{Model, dump, run};
+use common::operation::{Op, Random};
 use common::{fresh, setup};
 use std::collections::HashSet;
 use std::sync::Arc;

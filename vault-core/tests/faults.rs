@@ -4,7 +4,8 @@
 
 mod common;
 
-use common::model::{Model, Op, Random, dump, run, same};
+use common::model::{Model, dump, run, same};
+use common::operation::{Op, Random};
 use common::{fresh, setup};
 use std::sync::Arc;
 use vault_core::check::{Depth, check};

@@ -5,7 +5,8 @@
 mod common;
 
 use common::files::REGULAR;
-use common::model::{Model, Op, Random, dump, run};
+use common::model::{Model, dump, run};
+use common::operation::{Op, Random};
 use common::{CREATOR, fresh, reopen, setup};
 use std::sync::Arc;
 use vault_core::check::{Depth, check};

@@ -4,7 +4,8 @@
 
 mod common;
 
-use common::model::{Model, Op, Random, dump, run};
+use common::model::{Model, dump, run};
+use common::operation::{Op, Random};
 use common::{fresh, reopen, setup};
 use std::sync::Arc;
 use vault_core::device::MemoryDevice;

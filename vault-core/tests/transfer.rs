@@ -4,7 +4,8 @@
 mod common;
 
 use common::files::{LARGE, LIMIT, SMALL, UNIT, sample, used_units};
-use common::model::{Model, Op, Random, dump, run};
+use common::model::{Model, dump, run};
+use common::operation::{Op, Random};
 use common::{CREATOR, fresh, setup, setup_of};
 use std::sync::Arc;
 use vault_core::check::{Depth, check};

@@ -1,6 +1,6 @@
 //! An image full of files whose content is known, to be damaged.
 
-use super::model::Random;
+use super::operation::Random;
 use super::{CREATOR, fresh};
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 
 pub mod files;
 pub mod model;
+pub mod operation;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
