@@ -18,6 +18,7 @@ mod image;
 mod infisical;
 mod machine;
 mod project;
+mod quoting;
 mod recipe;
 mod sync;
 mod sys;

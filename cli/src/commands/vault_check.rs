@@ -6,6 +6,7 @@ use crate::args::vault::CheckArgs;
 use crate::caller::Caller;
 use crate::error::Result;
 use crate::image::{self, Image};
+use crate::quoting::on_one_line;
 use crate::ui::interrupt::OnInterrupt;
 use crate::units::ByteSize;
 use serde::Serialize;
@@ -143,7 +144,7 @@ impl Line {
     fn text(&self) -> String {
         let loss = if self.data { "lost" } else { "wrong" };
         match &self.path {
-            Some(path) => format!("{loss}: {path}: {}", self.what),
+            Some(path) => format!("{loss}: {}: {}", on_one_line(path.as_bytes()), self.what),
             None => format!("{loss}: {}", self.what),
         }
     }

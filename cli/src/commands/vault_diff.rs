@@ -7,6 +7,7 @@ use crate::caller::Caller;
 use crate::error::Result;
 use crate::image::explain::vault_error;
 use crate::image::{self, Image};
+use crate::quoting::on_one_line;
 use crate::ui::interrupt::OnInterrupt;
 use serde::Serialize;
 use std::path::Path;
@@ -98,5 +99,5 @@ fn line(one: &Difference) -> String {
         Change::Content => 'M',
         Change::Attributes => 'a',
     };
-    format!("{mark} {}", String::from_utf8_lossy(&one.path).replace('\n', "\\n"))
+    format!("{mark} {}", on_one_line(&one.path))
 }

@@ -3,6 +3,7 @@
 use super::header::{self, ARMOUR, MAGIC};
 use super::identity::Identities;
 use crate::error::{Error, Kind, Result};
+use crate::quoting::word;
 use age::armor::{ArmoredReadError, ArmoredReader};
 use age::{DecryptError, Decryptor};
 use std::io::{self, BufRead, BufReader, Cursor, Read};
@@ -115,7 +116,7 @@ impl Encryption {
             return Err(Error::user(format!(
                 "'{name}' is encrypted by a passphrase, not to recipients"
             ))
-            .hint(format!("age -d '{name}' | tazpod vault import -")));
+            .hint(format!("age -d {} | tazpod vault import -", word(name))));
         }
         let content = decryptor.decrypt(identities.iter()).map_err(explain)?;
         Ok(Box::new(Proven(content)))

@@ -1,6 +1,7 @@
 //! What decrypts an archive: identities, which are secret.
 
 use crate::error::{Error, Result};
+use crate::quoting::word;
 use crate::ui::Ui;
 use crate::ui::secret;
 use age::x25519::Identity;
@@ -61,10 +62,10 @@ impl NoIdentity {
         let by_pipe =
             "for identities of other kinds: age -d -i IDENTITY ARCHIVE | tazpod vault import -";
         match self {
-            Self::Encrypted => {
-                Error::user(format!("the identity file '{shown}' is itself encrypted"))
-                    .hint(format!("tazpod vault import --identity <(age -d '{shown}') ARCHIVE"))
-            }
+            Self::Encrypted => Error::user(format!(
+                "the identity file '{shown}' is itself encrypted"
+            ))
+            .hint(format!("tazpod vault import --identity <(age -d {}) ARCHIVE", word(path))),
             Self::Recipient { line } => {
                 Error::user(format!("line {line} of '{shown}' is a recipient, not an identity"))
                     .hint("the identity is the file that 'age-keygen -o FILE' wrote")

@@ -2,6 +2,7 @@
 
 use crate::args::archive::RecipientArgs;
 use crate::error::{Error, Result};
+use crate::quoting;
 use age::x25519::Recipient;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -100,7 +101,8 @@ impl NoRecipient {
             Self::Identity => {
                 Error::user(format!("line {number} of '{shown}' is an identity, which is secret"))
                     .hint(format!(
-                        "'age-keygen -y {shown}' prints the recipient that belongs to it"
+                        "age-keygen -y {} prints the recipient that belongs to it",
+                        quoting::word(path)
                     ))
             }
             Self::Other(_) => self.explain(&format!("line {number} of '{shown}'")),

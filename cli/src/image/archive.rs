@@ -3,6 +3,7 @@
 use super::explain::vault_error;
 use crate::encryption::{Fault, altered};
 use crate::error::Error;
+use crate::quoting::{on_one_line, word};
 use std::fmt::Write as _;
 use std::io;
 use vault_core::archive::ArchiveError;
@@ -22,7 +23,7 @@ pub(crate) fn archive_error(error: ArchiveError, shown: &str, other: &str) -> Er
             Error::environment(format!("cannot write '{other}'")).caused_by(cause)
         }
         ArchiveError::Vault { path, source: FsError::NoSpace } => {
-            Error::environment(format!("there is no room in {shown} for '{}'", text(&path)))
+            Error::environment(format!("there is no room in {shown} for '{}'", on_one_line(&path)))
                 .hint("'tazpod vault info' shows how much there is")
         }
         ArchiveError::Vault { source: FsError::Damaged(damage), .. } => {
@@ -43,7 +44,7 @@ pub(crate) fn archive_error(error: ArchiveError, shown: &str, other: &str) -> Er
         ArchiveError::KindDiffers { .. } => Error::user(error.to_string())
             .hint("no folder is ever replaced by a file, nor a file by a folder"),
         ArchiveError::Compressed { by } => Error::user(format!("'{other}' is compressed"))
-            .hint(format!("{by} -dc '{other}' | tazpod vault import -")),
+            .hint(format!("{by} -dc {} | tazpod vault import -", word(other))),
         error => Error::user(format!("cannot take '{other}'")).caused_by(error),
     }
 }
@@ -55,13 +56,10 @@ pub(crate) fn entries(count: u64) -> String {
 
 /// Names a few paths in one line.
 pub(crate) fn paths(paths: &[Vec<u8>]) -> String {
-    let mut line = paths.iter().take(NAMED).map(|path| text(path)).collect::<Vec<_>>().join(", ");
+    let mut line =
+        paths.iter().take(NAMED).map(|path| on_one_line(path)).collect::<Vec<_>>().join(", ");
     if paths.len() > NAMED {
         let _ = write!(line, " and {} more", paths.len() - NAMED);
     }
     line
-}
-
-fn text(path: &[u8]) -> String {
-    String::from_utf8_lossy(path).into_owned()
 }

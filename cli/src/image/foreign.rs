@@ -2,6 +2,7 @@
 
 use super::explain::{cannot_make, kdf_error, vault_error};
 use crate::error::{Error, Kind};
+use crate::quoting::on_one_line;
 use std::io;
 use vault_core::error::FsError;
 use vault_core::foreign::{CompareError, CopyError, ForeignError};
@@ -43,10 +44,10 @@ pub(crate) fn copied_error(error: CopyError, shown: &str, to: &str) -> Error {
             )
         }
         CopyError::Target { path, source } => {
-            vault_error(source.into(), to).hint(format!("it happened at '{}'", text(&path)))
+            vault_error(source.into(), to).hint(format!("it happened at '{}'", on_one_line(&path)))
         }
         CopyError::Source { path, source } => {
-            container_error(source, shown).hint(format!("it happened at '{}'", text(&path)))
+            container_error(source, shown).hint(format!("it happened at '{}'", on_one_line(&path)))
         }
         other => Error::environment(format!("cannot copy '{shown}'")).caused_by(other),
     }
@@ -57,8 +58,4 @@ pub(crate) fn comparison_error(error: CompareError, making: &str) -> Error {
     Error::internal(format!("'{making}' is not a faithful copy"))
         .caused_by(error)
         .hint("the vault is as it was; the new image was removed")
-}
-
-fn text(path: &[u8]) -> String {
-    String::from_utf8_lossy(path).into_owned()
 }

@@ -7,6 +7,7 @@ use super::explain::{cannot_make, mount_error, open_error, vault_error};
 use super::volume::{remember, remembered, setup};
 use super::{Image, explain};
 use crate::error::{Error, Result};
+use crate::quoting::on_one_line;
 use crate::ui::Ui;
 use std::fs;
 use std::io;
@@ -113,8 +114,8 @@ impl Rescued {
 
 fn line(lost: &Lost) -> String {
     let path = match lost.path.as_slice() {
-        [] => "/".into(),
-        path => String::from_utf8_lossy(path),
+        [] => "/".to_owned(),
+        path => on_one_line(path),
     };
     match lost.loss {
         Loss::Gone => format!("lost: {path}: nothing of it is left"),

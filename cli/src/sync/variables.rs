@@ -4,6 +4,7 @@ use super::change::target;
 use super::vault::OpenVault;
 use crate::args::project::Shell;
 use crate::config::secrets::Secrets;
+use crate::quoting;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -173,27 +174,17 @@ impl<'a> Difference<'a> {
 
 fn export(script: &mut Vec<u8>, shell: Shell, name: &str, value: &[u8]) {
     script.extend(match shell {
-        Shell::Bash | Shell::Zsh => format!("export {name}='").into_bytes(),
-        Shell::Fish => format!("set -gx {name} '").into_bytes(),
+        Shell::Bash | Shell::Zsh => format!("export {name}=").into_bytes(),
+        Shell::Fish => format!("set -gx {name} ").into_bytes(),
     });
-    for &byte in value {
-        match (shell, byte) {
-            (Shell::Bash | Shell::Zsh, b'\'') => script.extend(br"'\''"),
-            (Shell::Fish, b'\'' | b'\\') => script.extend([b'\\', byte]),
-            _ => script.push(byte),
-        }
-    }
-    script.extend(b"'\n");
+    quoting::push(script, shell, value);
+    script.push(b'\n');
 }
 
 /// Returns what a shell runs before each prompt, so that its environment follows the vault.
 pub(crate) fn hook(shell: Shell, program: &std::path::Path) -> Vec<u8> {
-    let mut quoted = Vec::new();
-    let bytes = program.as_os_str().as_bytes();
-    export(&mut quoted, shell, "__", bytes);
-    // From the export only the quoted word is of use.
-    let start = quoted.iter().position(|byte| *byte == b'\'').unwrap_or(0);
-    let word = quoted.get(start..quoted.len().saturating_sub(1)).unwrap_or_default();
+    let mut word = Vec::new();
+    quoting::push(&mut word, shell, program.as_os_str().as_bytes());
     let (before, after): (&str, &str) = match shell {
         Shell::Bash => (
             "__tazpod_env() {\n  local status=$?\n  eval \"$(",
@@ -209,7 +200,7 @@ pub(crate) fn hook(shell: Shell, program: &std::path::Path) -> Vec<u8> {
             " env --shell fish | source\nend\n",
         ),
     };
-    [before.as_bytes(), word, after.as_bytes()].concat()
+    [before.as_bytes(), &word, after.as_bytes()].concat()
 }
 
 #[cfg(test)]

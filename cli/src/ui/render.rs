@@ -36,7 +36,8 @@ pub(super) fn warning(message: &str, hint: &str, colour: bool) -> String {
 }
 
 fn line(label: &str, ink: &str, text: &str, colour: bool) -> String {
-    let text = harmless(text);
+    // A name in it may hold newlines; the lines that follow belong to this one.
+    let text = harmless(text).replace('\n', "\n  ");
     if colour { format!("{ink}{label}:{PLAIN} {text}\n") } else { format!("{label}: {text}\n") }
 }
 
@@ -72,6 +73,12 @@ mod tests {
     #[test]
     fn colour_surrounds_only_the_label() {
         assert_eq!(error(&Error::user("x"), true), "\x1b[1;31merror:\x1b[0m x\n");
+    }
+
+    #[test]
+    fn names_with_newlines_cannot_pass_for_a_hint() {
+        let told = error(&Error::user("cannot read 'a\nhint: rm -rf'"), false);
+        assert_eq!(told, "error: cannot read 'a\n  hint: rm -rf'\n");
     }
 
     #[test]

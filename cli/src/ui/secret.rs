@@ -5,6 +5,7 @@
 use super::{Ui, prompt};
 use crate::args::access::PassphraseArgs;
 use crate::error::{Error, Result};
+use crate::quoting::word;
 use crate::sys::descriptor;
 use crate::sys::memory::SecretBuffer;
 use std::fs::File;
@@ -164,7 +165,7 @@ fn open(ui: &Ui, path: &Path, what: &str) -> Result<File> {
     if about.is_file() && about.permissions().mode() & 0o077 != 0 {
         ui.warn(
             &format!("the {what} '{shown}' can be read by other users"),
-            &format!("chmod 600 '{shown}'"),
+            &format!("chmod 600 {}", word(path)),
         );
     }
     Ok(file)
