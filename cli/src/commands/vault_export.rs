@@ -10,7 +10,7 @@ use crate::image::output::FreshFile;
 use crate::image::{self, Image};
 use crate::ui::interrupt::OnInterrupt;
 use crate::units::ByteSize;
-use std::io::{self, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::path::Path;
 use vault_core::archive::{Exported, export};
 use vault_core::device::Access;
@@ -28,6 +28,10 @@ pub(crate) fn run(app: &App, args: &ExportArgs) -> Result<u8> {
     if to_output && app.ui.shows_results() {
         return Err(Error::user("the archive would go to the terminal")
             .hint("name a file, or pipe it; --recipient encrypts it"));
+    }
+    if to_output {
+        // Before a passphrase is asked for.
+        drop(app.ui.output()?);
     }
     let recipients = Recipients::gather(&args.recipients)?;
     let (path, shown) = Image::place(app, &args.image)?;
@@ -55,7 +59,7 @@ pub(crate) fn run(app: &App, args: &ExportArgs) -> Result<u8> {
         done.map_err(|error| archive_error(error, &shown, &target))
     };
     let done = app.ui.interruptible(&on_interrupt, || match fresh {
-        None => write(&mut io::stdout().lock()),
+        None => write(&mut app.ui.output()?),
         Some(mut fresh) => {
             let done = write(fresh.file())?;
             fresh.finish()?;

@@ -84,8 +84,7 @@ pub(crate) fn generated_recovery_key(ui: &Ui, unchecked: bool) -> Result<Recover
         .map_err(|cause| Error::environment("cannot make a recovery key").caused_by(cause))?;
     let words = key.expose_words();
     if unchecked {
-        ui.print_exactly(words.as_bytes())?;
-        ui.print_exactly(b"\n")?;
+        ui.hand_over(&words).map_err(|error| error.hint("nothing was changed"))?;
         return Ok(key);
     }
     ui.show_once(&in_lines(words))?;

@@ -10,6 +10,7 @@ pub(crate) mod identity;
 pub(crate) mod keyring;
 pub(crate) mod memory;
 pub(crate) mod mount;
+pub(crate) mod output;
 pub(crate) mod process;
 pub(crate) mod program;
 pub(crate) mod signals;

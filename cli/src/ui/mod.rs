@@ -14,8 +14,9 @@ pub(crate) mod secret;
 mod signals;
 
 use crate::error::{Error, Kind, Result};
+use crate::sys::output;
 use serde::Serialize;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, StdoutLock, Write};
 use std::process::ExitCode;
 
 /// The terminal of one run.
@@ -52,10 +53,28 @@ impl Ui {
     }
 
     /// Prints bytes as they are, for other programs to read.
-    #[allow(clippy::unused_self, reason = "whoever prints holds the terminal")]
     pub(crate) fn print_exactly(&self, bytes: &[u8]) -> Result<()> {
-        let mut out = io::stdout().lock();
+        let mut out = self.output()?;
         out.write_all(bytes).and_then(|()| out.flush()).map_err(cannot_print)
+    }
+
+    /// Returns standard output for what is too much to be held in memory; fails where it is closed.
+    #[allow(clippy::unused_self, reason = "whoever prints holds the terminal")]
+    pub(crate) fn output(&self) -> Result<StdoutLock<'static>> {
+        output::must_be_open().map_err(cannot_print)?;
+        Ok(io::stdout().lock())
+    }
+
+    /// Prints a secret that exists nowhere else, to be kept by whoever reads it. Fails where nobody does.
+    pub(crate) fn hand_over(&self, secret: &str) -> Result<()> {
+        if output::is_null_device() {
+            output::must_be_open().map_err(cannot_print)?;
+            return Err(Error::user(
+                "nobody would see what is shown once: standard output is /dev/null",
+            ));
+        }
+        self.print_exactly(secret.as_bytes())?;
+        self.print_exactly(b"\n")
     }
 
     /// Says what is being done.
@@ -113,7 +132,8 @@ fn cannot_print(cause: io::Error) -> Error {
 pub(crate) fn command_line_answer(answer: &clap::Error) -> ExitCode {
     let wrong_usage = answer.use_stderr();
     let ui = Ui::new(false, false);
-    match answer.print() {
+    let printed = || if wrong_usage { Ok(()) } else { output::must_be_open() };
+    match printed().and_then(|()| answer.print()) {
         // Nobody is left to be told that standard error is gone.
         _ if wrong_usage => ExitCode::from(Kind::User.exit_status()),
         Ok(()) => ExitCode::SUCCESS,
