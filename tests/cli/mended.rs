@@ -228,6 +228,41 @@ fn full_disk_ends_what_makes_a_second_image_and_changes_nothing() {
     }
 }
 
+/// On a disk without any room a keyslot is not changed, and who is told so finds what opened the vault opening it still.
+#[test]
+fn full_disk_leaves_the_keyslots_as_they_are() {
+    let scene = Scene::new();
+    Image::accepted(&scene.path("sound.img"), ROOMY).furnish();
+    let run = |verb: &str, ballast: &str| {
+        scene.forget();
+        scene.folder.run(&format!(
+            "umask 077; echo two > p2; mkdir -p disk && unshare --mount sh -c 'mount -t tmpfs -o size=96M none disk &&
+             cp --sparse=always sound.img disk/v.img && cp p p2 disk/ && cd disk && {{ {ballast}; }};
+             tazpod -q vault {verb} --image v.img --passphrase-file p; echo status=$?;
+             tazpod vault slot test --image v.img --passphrase-file p;
+             tazpod vault slot test --image v.img --passphrase-file p2; true'"
+        ))
+    };
+    let cheap = "--kdf-memory 64M --kdf-time 1";
+    for (verb, old, new) in [
+        (format!("passwd --new-passphrase-file p2 {cheap}"), false, true),
+        (format!("slot add --new-passphrase-file p2 {cheap}"), true, true),
+    ] {
+        let (first, second) = ("keyslot 0 of v.img opens", "no keyslot of");
+        // The copy has no reserve: its holes were never filled.
+        let full = run(&verb, "dd if=/dev/zero of=ballast bs=4k status=none");
+        assert!(
+            full.contains("there is no space left for") && full.contains("status=69"),
+            "{full}"
+        );
+        assert!(full.contains(first) && full.contains(second), "{verb}: {full}");
+        let roomy = run(&verb, "true");
+        assert!(roomy.contains("status=0"), "{verb}: {roomy}");
+        let opens = |slot: &str| roomy.matches(&format!("keyslot {slot} of v.img opens")).count();
+        assert_eq!(opens("0") + opens("1"), usize::from(old) + usize::from(new), "{verb}: {roomy}");
+    }
+}
+
 /// Whatever only reads works on a read-only file system; the rest says why it does not.
 #[test]
 fn read_only_file_system_lets_read_and_refuses_the_rest() {

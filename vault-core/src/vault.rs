@@ -79,6 +79,9 @@ pub trait HeaderAnchor {
     /// Returns the number that the newest durable superblock carries.
     fn header_sequence(&self) -> u64;
 
+    /// Makes sure that the next commit finds room, where it would not be found in time.
+    fn make_room(&self) -> FsResult<()>;
+
     /// Commits a proven superblock that carries `sequence`, and returns once it is durable.
     fn commit_header_sequence(&self, sequence: u64) -> FsResult<()>;
 }
@@ -397,12 +400,19 @@ impl Vault<Unlocked> {
         let mut header = self.state.header.clone();
         header.sequence = header.sequence.checked_add(1).ok_or(VaultError::Exhausted)?;
         edit(&mut header);
+        self.publish(anchor, header)
+    }
+
+    /// Writes copy A, the superblock, copy B.
+    fn publish(&mut self, anchor: &dyn HeaderAnchor, header: Header) -> Result<(), VaultError> {
+        // From copy A on the change counts: on a full disk it is not begun.
+        anchor.make_room()?;
         let unit = self.encode(&header);
         // If a step fails, a second change must not reuse the number with another content.
         self.state.interrupted = true;
         self.write_copy(0, &unit)?;
-        anchor.commit_header_sequence(header.sequence)?;
-        self.write_copy(1, &unit)?;
+        anchor.commit_header_sequence(header.sequence).map_err(VaultError::NotCompleted)?;
+        self.write_copy(1, &unit).map_err(|cause| VaultError::NotCompleted(cause.into()))?;
         self.state.header = header;
         self.state.interrupted = false;
         Ok(())

@@ -128,6 +128,11 @@ pub(crate) fn vault_error(error: VaultError, shown: &str) -> Error {
             Error::environment(format!("there is no space left for '{shown}'"))
                 .hint("free space on the disk that holds the image")
         }
+        VaultError::NotCompleted(cause) => {
+            Error::environment(format!("the header of '{shown}' was changed, but not all that follows from it was written"))
+                .caused_by(cause)
+                .hint("what was asked for counts from now on; the next opening completes it, once the disk takes writes")
+        }
         VaultError::Commit(_) | VaultError::Entropy(_) => {
             Error::environment(format!("cannot change '{shown}'")).caused_by(error)
         }

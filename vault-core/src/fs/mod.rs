@@ -7,6 +7,7 @@
 //! first edit it can fail only because the storage fails.
 
 mod acl;
+mod anchor;
 mod content;
 mod directory;
 mod extents;

@@ -14,7 +14,6 @@ use crate::fs::types::{
     XattrMode,
 };
 use crate::ids::{Generation, InodeNo};
-use crate::vault::HeaderAnchor;
 use crate::witness::Witness;
 use parking_lot::{Mutex, RwLock};
 use std::ops::Range;
@@ -95,7 +94,7 @@ impl Volume {
         open::committed_header(setup)
     }
 
-    /// Opens the newest sound generation and removes what a crash left without a name.
+    /// Opens the newest sound generation and removes what a crash left: files without a name, half an import.
     pub fn open(setup: &Setup, options: &OpenOptions) -> Result<(Self, Opened), MountError> {
         let (fs, anchor, opened) = open::open(setup, options)?;
         let health = if options.read_only { Health::ReadOnly } else { Health::Writable };
@@ -112,8 +111,7 @@ impl Volume {
         };
         if !options.read_only {
             if opened.stepped_back.is_some() {
-                // The torn superblock stays in the ring. With only unproven ones after it, a
-                // second cut would step back onto it.
+                // The torn superblock stays in the ring: after unproven ones a second cut would step onto it.
                 volume.commit_when(true, true)?;
             }
             volume.reap_orphans()?;
@@ -465,7 +463,7 @@ impl Volume {
     }
 
     /// Commits even if nothing changed, to let freed space mature.
-    fn commit_anyway(&self) -> FsResult<()> {
+    pub(super) fn commit_anyway(&self) -> FsResult<()> {
         self.commit_when(false, true)
     }
 
@@ -561,21 +559,6 @@ impl Volume {
         } else {
             *unit = Unit::Spoiled;
         }
-    }
-}
-
-impl HeaderAnchor for Volume {
-    fn header_sequence(&self) -> u64 {
-        self.published.lock().header_sequence
-    }
-
-    fn commit_header_sequence(&self, sequence: u64) -> FsResult<()> {
-        self.change(|fs| {
-            fs.pool.counters.header_sequence = sequence;
-            fs.pool.touch();
-            Ok(())
-        })?;
-        self.commit(true)
     }
 }
 

@@ -51,14 +51,8 @@ impl Vault<Unlocked> {
         }
         let mut header = self.state.header.clone();
         header.sequence = highest.checked_add(1).ok_or(VaultError::Exhausted)?;
-        let unit = self.encode(&header);
-        self.state.interrupted = true;
-        self.write_copy(0, &unit)?;
-        anchor.commit_header_sequence(header.sequence)?;
-        self.write_copy(1, &unit)?;
-        self.state.header = header;
+        self.publish(anchor, header)?;
         self.state.copies = [super::CopyState::Current; 2];
-        self.state.interrupted = false;
         Ok(())
     }
 }

@@ -111,6 +111,9 @@ pub enum VaultError {
     /// The vault's content could not be changed.
     #[error("cannot commit to the vault")]
     Commit(#[from] FsError),
+    /// A change of the header counts from now on, but what follows it failed; the next opening makes up for that.
+    #[error("the change was made but not completed")]
+    NotCompleted(#[source] FsError),
     /// The storage failed.
     #[error("storage failed")]
     Io(#[from] io::Error),

@@ -59,18 +59,23 @@ struct Anchor {
     sequence: Mutex<u64>,
     seen: Mutex<Vec<(u64, Vec<u8>)>>,
     fails: bool,
+    full: bool,
 }
 
 impl Anchor {
     fn at(sequence: u64, device: &Arc<MemoryDevice>) -> Self {
         let (sequence, seen) = (Mutex::new(sequence), Mutex::default());
-        Self { device: device.clone(), sequence, seen, fails: false }
+        Self { device: device.clone(), sequence, seen, fails: false, full: false }
     }
 }
 
 impl HeaderAnchor for Anchor {
     fn header_sequence(&self) -> u64 {
         *self.sequence.lock()
+    }
+
+    fn make_room(&self) -> FsResult<()> {
+        if self.full { Err(FsError::NoSpace) } else { Ok(()) }
     }
 
     fn commit_header_sequence(&self, sequence: u64) -> FsResult<()> {
@@ -397,7 +402,7 @@ fn a_change_that_failed_forbids_another_until_the_vault_is_opened_again() {
     let failing = Anchor { fails: true, ..Anchor::at(1, &device) };
     let label = || SlotLabel::new("laptop").unwrap();
     let failed = vault.set_label(SlotIndex(0), label(), &failing).unwrap_err();
-    assert!(matches!(failed, VaultError::Commit(FsError::NoSpace)));
+    assert!(matches!(failed, VaultError::NotCompleted(FsError::NoSpace)));
     let anchor = Anchor::at(1, &device);
     let again = vault.set_label(SlotIndex(0), label(), &anchor).unwrap_err();
     assert!(matches!(again, VaultError::Interrupted));
@@ -409,6 +414,18 @@ fn a_change_that_failed_forbids_another_until_the_vault_is_opened_again() {
     vault.set_label(SlotIndex(0), SlotLabel::default(), &anchor).unwrap();
     let committed: Vec<u64> = anchor.seen.lock().iter().map(|(sequence, _)| *sequence).collect();
     assert_eq!(committed, [2, 3]);
+}
+
+#[test]
+fn a_change_is_not_begun_without_room_to_commit_it() {
+    let (device, mut vault) = new_vault();
+    let before = device.snapshot();
+    let full = Anchor { full: true, ..Anchor::at(1, &device) };
+    let label = || SlotLabel::new("laptop").unwrap();
+    let failed = vault.set_label(SlotIndex(0), label(), &full).unwrap_err();
+    assert!(matches!(failed, VaultError::Commit(FsError::NoSpace)));
+    assert!(device.snapshot() == before, "the header was touched");
+    vault.set_label(SlotIndex(0), label(), &Anchor::at(1, &device)).unwrap();
 }
 
 #[test]
