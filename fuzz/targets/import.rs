@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use std::io;
 use std::sync::Arc;
-use vault_core::archive::{ArchiveError, ImportOptions, Importer, Reader, export};
+use vault_core::archive::{ImportOptions, export, import};
 use vault_core::check::{Depth, check};
 use vault_core::device::MemoryDevice;
 use vault_core::fs::{Creator, FileKind, NewFile, OpenOptions, Volume, WriteOrigin};
@@ -30,8 +30,9 @@ fuzz_target!(|bytes: &[u8]| {
     let volume = Volume::open(&setup, &OpenOptions::default()).expect("it opens").0;
     furnish(&volume);
     let before = names(&volume);
-    match import(&volume, options, &summed(archive)) {
-        Ok(()) => {
+    let archive = summed(archive);
+    match import(&volume, options, |importer| importer.add_archive(&*archive, &mut |_| ())) {
+        Ok(_) => {
             drop(export(&volume, &mut io::sink(), &mut |_| ()).expect("what came in goes out"))
         }
         Err(_) => assert_eq!(names(&volume), before, "a refused archive left something"),
@@ -55,24 +56,6 @@ fn summed(archive: &[u8]) -> Vec<u8> {
         record[SUM].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     }
     archive
-}
-
-fn import(volume: &Volume, options: ImportOptions, bytes: &[u8]) -> Result<(), ArchiveError> {
-    let mut importer = Importer::begin(volume, options)?;
-    let mut take = || {
-        let mut reader = Reader::new(bytes);
-        while let Some(entry) = reader.next_entry()? {
-            importer.add(&entry, &mut reader.content(), &mut |_| ())?;
-        }
-        Ok(())
-    };
-    match take() {
-        Ok(()) => importer.finish().map(drop),
-        Err(error) => {
-            importer.abandon().expect("there is room to take it back");
-            Err(error)
-        }
-    }
 }
 
 fn furnish(volume: &Volume) {

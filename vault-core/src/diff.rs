@@ -78,8 +78,9 @@ impl Walk<'_> {
             return Err(Damage::Item { inode: folder, what: "folder with two names" }.into());
         }
         let volume = if after { self.after } else { self.before };
+        let unfinished = if folder == InodeNo::ROOT { volume.gathering()? } else { None };
         volume.read_dir_plus(folder, 0, &mut |entry, attr| {
-            if entry.name != b"." && entry.name != b".." {
+            if entry.name != b"." && entry.name != b".." && Some(attr.inode) != unfinished {
                 found.insert(entry.name, attr);
             }
             true

@@ -7,12 +7,12 @@ use common::{CREATOR, fresh, reopen, setup};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use vault_core::archive::{
-    ArchiveError, Entry, EntryKind, EntryPath, ImportOptions, Importer, NO_OWNER, STAGING,
+    self, ArchiveError, Entry, EntryKind, EntryPath, ImportOptions, NO_OWNER,
 };
 use vault_core::check::{Depth, check};
 use vault_core::device::MemoryDevice;
 use vault_core::error::FsError;
-use vault_core::fs::{FileKind, NewFile, OpenOptions, SetAttr, Volume, WriteOrigin};
+use vault_core::fs::{FileKind, NewFile, OpenOptions, STAGING, SetAttr, Volume, WriteOrigin};
 use vault_core::ids::InodeNo;
 use vault_core::ports::Timestamp;
 
@@ -41,10 +41,9 @@ fn entry(path: &str, kind: EntryKind) -> Entry {
 /// Puts a file with this text at every path, over what is there.
 fn import(volume: &Volume, text: &str) -> Result<(), ArchiveError> {
     let options = ImportOptions { overwrite: true, keep_owners: false, owner: (1000, 1000) };
-    let mut importer = Importer::begin(volume, options)?;
     let size = text.len() as u64;
     let kind = || EntryKind::File { size, data: vec![0..size; usize::from(size > 0)] };
-    let mut take = || {
+    archive::import(volume, options, |importer| {
         for folder in 0..FOLDERS {
             let about = entry(&format!("folder-{folder:02}"), EntryKind::Folder);
             importer.add(&about, &mut std::io::empty(), &mut |_| ())?;
@@ -54,14 +53,8 @@ fn import(volume: &Volume, text: &str) -> Result<(), ArchiveError> {
             }
         }
         Ok(())
-    };
-    match take() {
-        Ok(()) => importer.finish().map(drop),
-        Err(error) => {
-            importer.abandon().unwrap();
-            Err(error)
-        }
-    }
+    })
+    .map(drop)
 }
 
 /// The text of every file by its path.

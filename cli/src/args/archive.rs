@@ -42,7 +42,7 @@ pub(crate) struct RecipientArgs {
 ///
 /// All or nothing: entries gather in a folder .tazpod-import at the vault's root and move to their
 /// places in one commit at the end. Until then, and after an interruption, the vault holds what it
-/// held before; the next import removes what an interrupted one left. Folders that exist are
+/// held before: whatever opens it next removes what was gathered. Folders that exist are
 /// joined. An archive that is encrypted to age recipients needs --identity, also one that is written
 /// as text; whatever is altered or missing in it ends the import. The vault must not be open.
 #[derive(Args, Clone, Debug)]

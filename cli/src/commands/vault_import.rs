@@ -9,12 +9,12 @@ use crate::image::Image;
 use crate::image::archive::{archive_error, entries, paths};
 use crate::image::credential::credential_beside_input;
 use crate::image::source::Source;
-use crate::ui::interrupt::OnInterrupt;
+use crate::quoting::word;
+use crate::ui::interrupt::{NoReturn, OnInterrupt};
 use crate::units::ByteSize;
 use nix::unistd::{Gid, Uid};
-use vault_core::archive::{ArchiveError, ImportOptions, Imported, Importer};
+use vault_core::archive::{self, ArchiveError, ImportOptions, Imported};
 use vault_core::device::Access;
-use vault_core::fs::Volume;
 
 /// Imports into the vault.
 pub(crate) fn run(app: &App, args: &ImportArgs) -> Result<u8> {
@@ -36,7 +36,7 @@ pub(crate) fn run(app: &App, args: &ImportArgs) -> Result<u8> {
         owner: (Uid::effective().as_raw(), Gid::effective().as_raw()),
     };
     let on_interrupt = OnInterrupt {
-        hint: "nothing was imported; the next import removes what this one began",
+        hint: "nothing was imported: the vault holds what it held before",
         remove: None,
     };
     let total = source.len();
@@ -45,9 +45,14 @@ pub(crate) fn run(app: &App, args: &ImportArgs) -> Result<u8> {
         Some(total) => progress.show(done, total),
         None => progress.show_bytes(done),
     };
-    let imported = app.ui.interruptible(&on_interrupt, || {
+    let all_taken = NoReturn::default();
+    let imported = app.ui.interruptible_until(&all_taken, &on_interrupt, || {
         image.change(&app.ui, &mut vault, |_, volume| {
-            Ok(import(volume, options, &mut source, &mut show))
+            Ok(archive::import(volume, options, |importer| {
+                source.feed(importer, &mut show)?;
+                all_taken.pass();
+                Ok(())
+            }))
         })
     })??;
     drop(progress);
@@ -58,31 +63,12 @@ pub(crate) fn run(app: &App, args: &ImportArgs) -> Result<u8> {
     report(app, &done, source.sockets(), &shown)
 }
 
-/// Takes every entry, and puts all of them in their places at the end.
-fn import(
-    volume: &Volume,
-    options: ImportOptions,
-    source: &mut Source,
-    show: &mut dyn FnMut(u64),
-) -> std::result::Result<Imported, ArchiveError> {
-    let mut importer = Importer::begin(volume, options)?;
-    let taken = source.feed(&mut importer, show);
-    match taken {
-        Ok(()) => importer.finish(),
-        Err(error) => {
-            // The first error is the one to tell. If this fails as well, the next import clears up.
-            let _ = importer.abandon();
-            Err(error)
-        }
-    }
-}
-
 fn explain(error: ArchiveError, encrypted: bool, shown: &str, name: &str) -> Error {
     match error {
-        ArchiveError::Compressed { by } if encrypted => {
-            Error::user(format!("what is encrypted in '{name}' is compressed"))
-                .hint(format!("age -d -i IDENTITY '{name}' | {by} -dc | tazpod vault import -"))
-        }
+        ArchiveError::Compressed { by } if encrypted => Error::user(format!(
+            "what is encrypted in '{name}' is compressed"
+        ))
+        .hint(format!("age -d -i IDENTITY {} | {by} -dc | tazpod vault import -", word(name))),
         error => archive_error(error, shown, name),
     }
 }

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use std::fs::File;
 use std::io::{self, BufReader, IsTerminal, Read, StdinLock};
 use std::path::Path;
-use vault_core::archive::{ArchiveError, Importer, Reader};
+use vault_core::archive::{ArchiveError, Importer};
 
 /// Bytes that are read at a time.
 const BUFFER: usize = 1 << 20;
@@ -91,7 +91,9 @@ impl Source {
         show: &mut dyn FnMut(u64),
     ) -> std::result::Result<(), ArchiveError> {
         match self {
-            Self::Archive(archive) => take(importer, &mut archive.content, show),
+            Self::Archive(archive) => {
+                importer.add_archive(BufReader::with_capacity(BUFFER, &mut archive.content), show)
+            }
             Self::Folder(folder) => folder.feed(importer, show),
         }
     }
@@ -112,16 +114,4 @@ fn input() -> Result<StdinLock<'static>> {
             .hint("name a file or a folder, or pipe the archive in"));
     }
     Ok(input.lock())
-}
-
-fn take(
-    importer: &mut Importer<'_>,
-    source: &mut dyn Read,
-    show: &mut dyn FnMut(u64),
-) -> std::result::Result<(), ArchiveError> {
-    let mut reader = Reader::new(BufReader::with_capacity(BUFFER, source));
-    while let Some(entry) = reader.next_entry()? {
-        importer.add(&entry, &mut reader.content(), show)?;
-    }
-    Ok(())
 }

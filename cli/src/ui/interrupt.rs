@@ -7,6 +7,7 @@ use super::signals::Held;
 use super::{Ui, render};
 use crate::error::{Error, Result};
 use nix::sys::eventfd::EventFd;
+use parking_lot::Mutex;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -21,10 +22,32 @@ pub(crate) struct OnInterrupt {
     pub(crate) remove: Option<PathBuf>,
 }
 
+/// Where work has gone too far to be given up.
+#[derive(Debug, Default)]
+pub(crate) struct NoReturn(Mutex<bool>);
+
+impl NoReturn {
+    /// From here on the work goes on to its end.
+    pub(crate) fn pass(&self) {
+        *self.0.lock() = true;
+    }
+}
+
 impl Ui {
     /// Does the work; a signal that asks us to stop ends the program in the middle of it.
     pub(crate) fn interruptible<T>(
         &self,
+        on_interrupt: &OnInterrupt,
+        work: impl FnOnce() -> T,
+    ) -> Result<T> {
+        self.interruptible_until(&NoReturn::default(), on_interrupt, work)
+    }
+
+    /// Does the work, which a signal ends only until it has passed `point`: what the person would be told is not true
+    /// any more after that.
+    pub(crate) fn interruptible_until<T>(
+        &self,
+        point: &NoReturn,
         on_interrupt: &OnInterrupt,
         work: impl FnOnce() -> T,
     ) -> Result<T> {
@@ -33,8 +56,12 @@ impl Ui {
             .map_err(|cause| Error::internal("cannot watch for signals").caused_by(cause))?;
         Ok(thread::scope(|scope| {
             scope.spawn(|| {
-                if let Err(interruption) = held.wait_for(done.as_fd()) {
-                    self.end(&interruption, on_interrupt);
+                while let Err(interruption) = held.wait_for(done.as_fd()) {
+                    // Held to the program's end: the work cannot pass the point meanwhile.
+                    let passed = point.0.lock();
+                    if !*passed {
+                        self.end(&interruption, on_interrupt);
+                    }
                 }
             });
             // Also when the work panics: the scope waits for the thread.

@@ -38,7 +38,7 @@ pub fn export(
 ) -> Result<Exported, ArchiveError> {
     let mut exporter =
         Exporter { volume, out, show, done: Exported::default(), linked: HashMap::new() };
-    exporter.tree()?;
+    exporter.tree(volume.gathering()?)?;
     // Two records of zeros end the archive.
     exporter.write(&[0; 2 * RECORD])?;
     exporter.out.flush().map_err(ArchiveError::Write)?;
@@ -62,8 +62,8 @@ struct Open {
 
 impl Exporter<'_> {
     /// A folder and all that is in it, then the next: who unpacks gives a folder its times on leaving it.
-    /// Each has one parent and is met once, since a hostile author can make cycles.
-    fn tree(&mut self) -> Result<(), ArchiveError> {
+    /// Each has one parent and is met once, since a hostile author can make cycles. `unfinished` is passed over.
+    fn tree(&mut self, unfinished: Option<InodeNo>) -> Result<(), ArchiveError> {
         let top = b"./".to_vec();
         let root = self.volume.attr(InodeNo::ROOT).map_err(|e| ArchiveError::vault(&top, e))?;
         self.entry(&top, &root)?;
@@ -74,6 +74,9 @@ impl Exporter<'_> {
                 open.pop();
                 continue;
             };
+            if Some(attr.inode) == unfinished {
+                continue;
+            }
             let mut path = folder.path.clone();
             path.extend_from_slice(&name);
             if path.len() > MAX_PATH {

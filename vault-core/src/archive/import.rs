@@ -3,17 +3,18 @@
 use super::CHUNK;
 use super::entry::{Entry, EntryKind, EntryPath, NO_OWNER};
 use super::error::ArchiveError;
+use super::reader::Reader;
 use crate::error::{FsError, FsResult};
 use crate::fs::{
-    Attr, Creator, FileKind, NewFile, SetAttr, SetTime, Volume, WriteOrigin, XattrMode,
+    Attr, Creator, FileKind, NewFile, STAGING, SetAttr, SetTime, Volume, WriteOrigin, XattrMode,
 };
 use crate::ids::InodeNo;
 use crate::ports::Timestamp;
 use std::io::{self, Read};
 use std::ops::Range;
 
-/// The folder at the vault's root in which an import gathers.
-pub const STAGING: &[u8] = b".tazpod-import";
+/// Why no import can begin.
+const TAKEN: &str = "is in the vault already, and has the name that an import gathers under";
 /// Permissions of folders that no entry describes.
 const IMPLIED: u16 = 0o700;
 /// Set-user-id and set-group-id, which mean something only for the owner that they came with.
@@ -50,7 +51,23 @@ pub struct Imported {
     pub attributes: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// An import on its way. Nothing of it is in its place before [`Importer::finish`].
+/// Takes into a vault what `feed` hands over: whole, durable, and all at once. After an error the vault holds what it held
+/// before, and after an interruption too, once it is opened again.
+pub fn import(
+    volume: &Volume,
+    options: ImportOptions,
+    feed: impl FnOnce(&mut Importer<'_>) -> Result<(), ArchiveError>,
+) -> Result<Imported, ArchiveError> {
+    let mut importer = Importer::begin(volume, options)?;
+    let imported = feed(&mut importer).and_then(|()| importer.finish());
+    if imported.is_err() {
+        // The first error is the one to tell. If this fails as well, the next opening clears up.
+        let _ = volume.drop_gathered().and_then(|()| volume.sync());
+    }
+    imported
+}
+
+/// An import on its way. Nothing of it is in its place before the end.
 pub struct Importer<'v> {
     pub(super) volume: &'v Volume,
     pub(super) options: ImportOptions,
@@ -91,16 +108,12 @@ pub(super) struct Folder {
 }
 
 impl<'v> Importer<'v> {
-    /// Removes what an interrupted import left and starts another.
-    pub fn begin(volume: &'v Volume, options: ImportOptions) -> Result<Self, ArchiveError> {
-        Self::clear(volume).map_err(ArchiveError::Commit)?;
-        let creator = Creator { uid: options.owner.0, gid: options.owner.1, umask: 0 };
-        let staging = volume.make_dir(InodeNo::ROOT, STAGING, IMPLIED, &creator);
-        let staging = staging.map_err(|e| ArchiveError::vault(STAGING, e))?.inode;
-        // What the root's default list grants is for files in their place.
-        for name in volume.list_xattrs(staging).map_err(ArchiveError::Commit)? {
-            volume.remove_xattr(staging, &name).map_err(ArchiveError::Commit)?;
-        }
+    fn begin(volume: &'v Volume, options: ImportOptions) -> Result<Self, ArchiveError> {
+        let staging =
+            volume.begin_gathering(IMPLIED, options.owner).map_err(|error| match error {
+                FsError::Exists => ArchiveError::path(STAGING, TAKEN),
+                error => ArchiveError::vault(STAGING, error),
+            })?;
         Ok(Self {
             volume,
             options,
@@ -113,32 +126,28 @@ impl<'v> Importer<'v> {
         })
     }
 
-    /// Gives the import up: the vault holds what it held before.
-    pub fn abandon(self) -> FsResult<()> {
-        Self::clear(self.volume)?;
-        self.volume.sync()
+    /// Puts everything into its place and makes it durable, all at once.
+    fn finish(mut self) -> Result<Imported, ArchiveError> {
+        let volume = self.volume;
+        self.settle_folders().map_err(ArchiveError::Commit)?;
+        // Content reaches the disk first, so that what moves it is one small commit.
+        let replaced = volume.all_or_nothing(|| self.merge())?;
+        // They have no name any more: what cannot be done now the next opening does.
+        let _ = replaced.into_iter().try_for_each(|inode| volume.forget(inode));
+        Ok(self.done)
     }
 
-    /// Puts everything into its place and makes it durable, all at once. After an error the vault holds
-    /// what it held before.
-    pub fn finish(mut self) -> Result<Imported, ArchiveError> {
-        let volume = self.volume;
-        let merged = self.settle_folders().map_err(ArchiveError::Commit).and_then(|()| {
-            // Content reaches the disk first, so that what moves it is one small commit.
-            volume.all_or_nothing(|| self.merge())
-        });
-        match merged {
-            Ok(replaced) => {
-                // They have no name any more: what cannot be done now the next opening does.
-                let _ = replaced.into_iter().try_for_each(|inode| volume.forget(inode));
-                Ok(self.done)
-            }
-            Err(error) => {
-                // The first error is the one to tell. If this fails as well, the next import clears up.
-                let _ = self.abandon();
-                Err(error)
-            }
+    /// Takes every entry of a tar archive; `show` is told of bytes that were taken.
+    pub fn add_archive(
+        &mut self,
+        archive: impl Read,
+        show: &mut dyn FnMut(u64),
+    ) -> Result<(), ArchiveError> {
+        let mut reader = Reader::new(archive);
+        while let Some(entry) = reader.next_entry()? {
+            self.add(&entry, &mut reader.content(), show)?;
         }
+        Ok(())
     }
 
     /// Takes one entry; a file's data is read from `content`. `show` is told of bytes that were taken.

@@ -1,14 +1,11 @@
-//! The end of an import: what was gathered moves to its place, or is thrown away.
+//! The end of an import: what was gathered moves to its place.
 
 use super::error::ArchiveError;
-use super::import::{Folder, Importer, STAGING};
+use super::import::{Folder, Importer};
 use crate::error::{FsError, FsResult};
-use crate::fs::{Attr, FileKind, RenameMode, Volume};
+use crate::fs::{Attr, FileKind, RenameMode, STAGING, Volume};
 use crate::ids::InodeNo;
 use std::collections::HashMap;
-
-/// Names that are removed between two looks at a folder.
-const BATCH: usize = 4096;
 
 /// A gathered folder that exists in the vault as well.
 struct Pair {
@@ -104,54 +101,15 @@ impl Importer<'_> {
             Some(_) => Err(FsError::Exists),
         }
     }
-
-    /// Removes the folder that an import gathers in, with all that is in it.
-    pub(super) fn clear(volume: &Volume) -> FsResult<()> {
-        let found = match volume.lookup(InodeNo::ROOT, STAGING) {
-            Ok(attr) => attr,
-            Err(FsError::NotFound) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        if found.kind != FileKind::Directory {
-            return Err(FsError::NotDirectory);
-        }
-        let mut path = vec![(InodeNo::ROOT, STAGING.to_vec(), found.inode)];
-        while let Some((parent, name, folder)) = path.last().cloned() {
-            let entries = some(volume, folder)?;
-            if entries.is_empty() {
-                volume.remove_dir(parent, &name)?;
-                volume.forget(folder)?;
-                path.pop();
-                continue;
-            }
-            for (name, attr) in entries {
-                if attr.kind == FileKind::Directory {
-                    path.push((folder, name, attr.inode));
-                    break;
-                }
-                volume.unlink(folder, &name)?;
-                volume.forget(attr.inode)?;
-            }
-        }
-        Ok(())
-    }
 }
 
 fn list(volume: &Volume, folder: InodeNo) -> FsResult<Vec<(Vec<u8>, Attr)>> {
-    collect(volume, folder, usize::MAX)
-}
-
-fn some(volume: &Volume, folder: InodeNo) -> FsResult<Vec<(Vec<u8>, Attr)>> {
-    collect(volume, folder, BATCH)
-}
-
-fn collect(volume: &Volume, folder: InodeNo, most: usize) -> FsResult<Vec<(Vec<u8>, Attr)>> {
     let mut entries = Vec::new();
     volume.read_dir_plus(folder, 0, &mut |entry, attr| {
         if entry.name != b"." && entry.name != b".." {
             entries.push((entry.name, attr));
         }
-        entries.len() < most
+        true
     })?;
     Ok(entries)
 }

@@ -3,12 +3,13 @@
 //! The format is POSIX `pax`: an extended header before each entry carries what the old header has no
 //! room for (nanoseconds, long names, large numbers, extended attributes, access control lists), and
 //! holes go as GNU's sparse format 1.0. [`export()`] writes it; [`Reader`] understands that, and what
-//! GNU tar and libarchive write; [`Importer`] puts entries into a vault, from wherever they come.
+//! GNU tar and libarchive write; [`import()`] puts entries into a vault, from wherever they come.
 //!
 //! An archive is hostile input. No name leaves the place it is given: there are no links to be
 //! followed here, a path is walked entry by entry, and `..`, absolute paths and paths through
 //! anything but folders end the import. All that is read into memory is bounded first. An import happens whole or not
-//! at all: entries gather in a folder of their own ([`STAGING`]), and one commit moves them.
+//! at all: entries gather in a folder of their own ([`STAGING`](crate::fs::STAGING)), which nobody is
+//! shown and opening removes, and one commit moves them.
 
 mod acl;
 mod entry;
@@ -23,7 +24,7 @@ mod sparse;
 pub use entry::{Entry, EntryKind, EntryPath, NO_OWNER};
 pub use error::ArchiveError;
 pub use export::{Exported, export};
-pub use import::{ImportOptions, Imported, Importer, STAGING};
+pub use import::{ImportOptions, Imported, Importer, import};
 pub use reader::Reader;
 
 /// Bytes of a tar record; headers and content are padded to it.

@@ -207,14 +207,16 @@ impl<R: Read> Reader<R> {
         let first = self.source.at == 0;
         let mut header = Header::new_old();
         let bytes = header.as_mut_bytes();
-        self.source.exact(bytes)?;
-        if bytes.iter().all(|byte| *byte == 0) {
-            return Ok(None);
-        }
+        let whole = self.source.exact(bytes);
+        // Little that is compressed takes less than a record.
         if first
             && let Some((_, by)) = COMPRESSED.iter().find(|(magic, _)| bytes.starts_with(magic))
         {
             return Err(ArchiveError::Compressed { by });
+        }
+        whole?;
+        if bytes.iter().all(|byte| *byte == 0) {
+            return Ok(None);
         }
         let sum = bytes.iter().enumerate().fold(0_u32, |sum, (at, byte)| {
             // The field of the sum itself counts as blanks.

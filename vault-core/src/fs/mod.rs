@@ -20,6 +20,7 @@ mod resize;
 mod state;
 pub mod transfer;
 mod types;
+mod unfinished;
 mod unit;
 mod volume;
 mod xattr;
@@ -35,5 +36,6 @@ pub use types::{
     Attr, Creator, DirEntry, Fallocate, FileKind, NewFile, RenameMode, SetAttr, SetTime, StatFs,
     WriteOrigin, XattrMode,
 };
+pub use unfinished::STAGING;
 pub use volume::{Health, Volume};
 pub(crate) use xattr::xattr_head;

@@ -115,6 +115,7 @@ impl Volume {
                 volume.commit_when(true, true)?;
             }
             volume.reap_orphans()?;
+            volume.clear_unfinished();
         }
         Ok((volume, opened))
     }
