@@ -6,7 +6,7 @@ use crate::caller::Caller;
 use crate::error::{Error, Kind, Result};
 use crate::image::Image;
 use crate::image::copy::{Copied, copy};
-use crate::image::output::FreshFile;
+use crate::image::output::{FreshFile, must_be_file};
 use crate::ui::interrupt::OnInterrupt;
 use crate::units::ByteSize;
 
@@ -17,6 +17,7 @@ pub(crate) fn run(app: &App, args: &BackupArgs) -> Result<u8> {
     let (path, shown) = Image::place(app, &args.image)?;
     // For the exact reason if it is no vault.
     Image::peek(&path, &shown)?;
+    must_be_file(&args.target)?;
     let mut fresh = FreshFile::begin(&args.target)?;
     let on_interrupt = OnInterrupt {
         hint: "no backup was written; the vault is as it was",

@@ -5,6 +5,7 @@ use crate::args::vault::{HeaderBackupArgs, HeaderCommand, HeaderRestoreArgs};
 use crate::caller::Caller;
 use crate::error::{Error, Kind, Result};
 use crate::image::explain::{mount_error, open_error, vault_error};
+use crate::image::output::must_be_file;
 use crate::image::volume::{remember, remembered, setup};
 use crate::image::{self, Image};
 use crate::sys::memory::LockedKdfMemory;
@@ -35,6 +36,7 @@ fn backup(app: &App, args: &HeaderBackupArgs) -> Result<u8> {
     let credential = image::credential(&app.ui, &args.credential, &shown)?;
     let vault = image.unlock(&credential, &args.credential)?;
     let file = args.file.display().to_string();
+    must_be_file(&args.file)?;
     write_new(&args.file, &vault.backup()).map_err(|cause| match cause.kind() {
         io::ErrorKind::AlreadyExists => Error::user(format!("'{file}' exists already"))
             .hint("a backup never replaces another one"),

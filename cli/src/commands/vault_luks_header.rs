@@ -8,6 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::image::explain::open_error;
 use crate::image::foreign::container_error;
 use crate::image::open::kdf_limits;
+use crate::image::output::must_be_file;
 use crate::image::recognise;
 use crate::sys::memory::LockedKdfMemory;
 use std::fs;
@@ -28,6 +29,7 @@ impl Luks<'_> {
     /// Writes the header to a new file.
     pub(super) fn back_header_up(&self, args: &HeaderBackupArgs) -> Result<u8> {
         let file = args.file.display().to_string();
+        must_be_file(&args.file)?;
         if args.file.symlink_metadata().is_ok() {
             return Err(Error::user(format!("'{file}' exists already"))
                 .hint("a backup never replaces another one"));

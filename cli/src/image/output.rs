@@ -7,6 +7,14 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+/// Refuses `-` where a result has to be a file: nobody means one of that name.
+pub(crate) fn must_be_file(path: &Path) -> Result<()> {
+    if path != Path::new("-") {
+        return Ok(());
+    }
+    Err(Error::user("this cannot be written to standard output").hint("name a file"))
+}
+
 /// A file in the making, under another name beside its own. Dropped before its end, it is removed.
 pub(crate) struct FreshFile {
     path: PathBuf,
