@@ -26,8 +26,7 @@ pub(crate) fn syncs(name: &str) -> bool {
 /// The candidates that can run here; our vaults are of this size.
 pub(crate) fn all(dir: &Path, vault_size: &str) -> Outcome<Vec<Box<dyn Candidate>>> {
     let home = fs::canonicalize(dir)?;
-    fs::write(home.join("passphrase"), PASSPHRASE)?;
-    restrict(&home.join("passphrase"))?;
+    write_passphrase(&home)?;
     let mut list: Vec<Box<dyn Candidate>> = vec![Box::new(TazPod::fuse(&home, vault_size))];
     // The kernels that most benchmarks run on have no device mapper; one that has it is started by `tests/run backends`.
     if Path::new("/dev/mapper/control").exists() {
@@ -40,9 +39,12 @@ pub(crate) fn all(dir: &Path, vault_size: &str) -> Outcome<Vec<Box<dyn Candidate
     Ok(list)
 }
 
-fn restrict(path: &Path) -> Outcome<()> {
+/// Writes the passphrase of all vaults beside them.
+pub(crate) fn write_passphrase(home: &Path) -> Outcome<()> {
     use std::os::unix::fs::PermissionsExt;
-    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o600))?)
+    let path = home.join("passphrase");
+    fs::write(&path, PASSPHRASE)?;
+    Ok(fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?)
 }
 
 /// Writes back and forgets everything that the kernel caches.
@@ -58,7 +60,7 @@ fn work(row: &str, phase: &str, dir: &Path) -> Outcome<f64> {
 }
 
 /// The last line that the workload prints is its time.
-fn seconds(command: &mut Command) -> Outcome<f64> {
+pub(crate) fn seconds(command: &mut Command) -> Outcome<f64> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::piped()).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
@@ -69,7 +71,7 @@ fn seconds(command: &mut Command) -> Outcome<f64> {
     Ok(last.ok_or_else(|| format!("the workload printed no time: {text}"))?.parse()?)
 }
 
-fn checked(command: &mut Command) -> Outcome<()> {
+pub(crate) fn checked(command: &mut Command) -> Outcome<()> {
     let output = command.stdin(Stdio::null()).output()?;
     if output.status.success() {
         return Ok(());
@@ -255,14 +257,24 @@ impl TazPod {
     /// Gives the vault's keyslot another cost; the usual one without options.
     pub(crate) fn retune(&self, options: &[&str]) -> Outcome<()> {
         let mut command = self.command(&["vault", "kdf", "--passphrase-file"])?;
-        checked(command.arg(self.home.with_file_name("passphrase")).args(options))
+        checked(command.arg(self.passphrase()).args(options))
     }
 
     pub(crate) fn pull(&self) -> Outcome<Command> {
         let mut command =
             self.command(&["pull", "--backend", self.backend, "--passphrase-file"])?;
-        command.arg(self.home.with_file_name("passphrase")).arg("--");
+        command.arg(self.passphrase()).arg("--");
         Ok(command)
+    }
+
+    /// Where the vault is open in a ghost.
+    pub(crate) fn mount(&self) -> PathBuf {
+        self.home.join("home/secrets")
+    }
+
+    /// The file with its passphrase.
+    pub(crate) fn passphrase(&self) -> PathBuf {
+        self.home.with_file_name("passphrase")
     }
 }
 
@@ -283,7 +295,7 @@ impl Candidate for TazPod {
 
     fn create(&self) -> Outcome<()> {
         empty(&self.home)?;
-        fs::create_dir_all(self.home.join("home/secrets"))?;
+        fs::create_dir_all(self.mount())?;
         fs::create_dir_all(self.home.join("project"))?;
         let config = self.home.join("project/.tazpod/config.yaml");
         fs::create_dir_all(config.parent().ok_or("no folder")?)?;
@@ -293,10 +305,7 @@ impl Candidate for TazPod {
 
     fn run(&self, row: &str, phase: &str) -> Outcome<f64> {
         let mut command = self.pull()?;
-        command
-            .arg(std::env::current_exe()?)
-            .args(["work", row, phase])
-            .arg(self.home.join("home/secrets"));
+        command.arg(std::env::current_exe()?).args(["work", row, phase]).arg(self.mount());
         seconds(&mut command)
     }
 }

@@ -8,10 +8,14 @@
 //! ```text
 //! cargo run --release -p tazpod-tests --bin bench -- [--rounds N] [--rows a,b] [--only tazpod,ext4] [--size MIB] [--files N]
 //!     [--vault SIZE] [--dir DIR] [--no-limits]
+//! cargo run --release -p tazpod-tests --bin bench -- carry [--rounds N] [--size MIB] [--dir DIR]
 //! ```
+//! `carry` measures `vault export` and `vault import` beside `tar` on the mount instead.
+//!
 //! Needs root, for dropping caches. Where there is a device mapper, a LUKS vault stands beside the others.
 
 mod candidate;
+mod carry;
 mod limits;
 mod report;
 mod rows;
@@ -41,6 +45,11 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["work", row, phase, dir] => rows::work(row, phase, Path::new(dir)),
+        ["carry-work", word, mount, archive @ ..] => {
+            carry::work(word, Path::new(mount), archive.first().map(Path::new))
+        }
+        ["carry", ..] => parse(&arguments[1..])
+            .and_then(|plan| carry::compare(&plan.dir, plan.rounds, plan.scale.mebibytes)),
         _ => parse(&arguments).and_then(|plan| compare(&plan)),
     };
     match outcome {

@@ -141,7 +141,7 @@ pub(crate) fn work(row: &str, phase: &str, dir: &Path) -> Outcome<()> {
     Ok(())
 }
 
-fn timed(work: impl FnOnce() -> Outcome<()>) -> Outcome<f64> {
+pub(crate) fn timed(work: impl FnOnce() -> Outcome<()>) -> Outcome<f64> {
     let start = Instant::now();
     work()?;
     Ok(start.elapsed().as_secs_f64())
@@ -177,7 +177,7 @@ fn remove_written(bench: &Bench) -> Outcome<()> {
     Ok(())
 }
 
-fn write_file(path: &Path, mebibytes: usize) -> Outcome<()> {
+pub(crate) fn write_file(path: &Path, mebibytes: usize) -> Outcome<()> {
     let mut chunk = vec![0; MIB];
     let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
     let mut file = File::create(path)?;
@@ -359,7 +359,7 @@ fn git_command(bench: &Bench, words: &[&str]) -> Command {
     command
 }
 
-fn run(command: &mut Command) -> Outcome<()> {
+pub(crate) fn run(command: &mut Command) -> Outcome<()> {
     let output = command.stdout(Stdio::null()).output()?;
     if output.status.success() {
         return Ok(());
