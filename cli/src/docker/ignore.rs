@@ -73,13 +73,15 @@ fn matches(pattern: &[String], path: &[&str]) -> bool {
     if let Some(first) = reached.first_mut() {
         *first = true;
     }
-    for part in pattern {
+    for (number, part) in pattern.iter().enumerate() {
+        // At the end it means what is in a folder, not the folder.
+        let within = usize::from(number + 1 == pattern.len());
         let mut next = vec![false; path.len() + 1];
         let mut any = false;
         for (index, here) in reached.iter().enumerate() {
             if part == "**" {
                 any |= *here;
-                set(&mut next, index, any);
+                set(&mut next, index + within, any);
             } else if *here && path.get(index).is_some_and(|name| name_matches(part, name)) {
                 set(&mut next, index + 1, true);
             }
@@ -181,7 +183,9 @@ mod tests {
             ("*/*/temp*", vec!["a/b/temporary"], vec!["a/temp"]),
             ("temp?", vec!["tempa", "tempb/x"], vec!["temp", "tempab", "x/tempa"]),
             ("**/*.go", vec!["x.go", "a/b/x.go"], vec!["x.gone"]),
-            ("a/**", vec!["a/x", "a/b/c"], vec!["b"]),
+            ("a/**", vec!["a/x", "a/b/c"], vec!["a", "b"]),
+            ("**", vec!["a", "a/b"], vec![]),
+            ("**/a/**", vec!["a/x", "b/a/x"], vec!["a", "b/a"]),
             ("a/**/c", vec!["a/c", "a/b/c", "a/b/b/c/d"], vec!["a/b"]),
             ("/a\n./b\nc/\nd/../e", vec!["a", "b/x", "c/x", "e"], vec!["d", "x/a"]),
             ("*.md\n!README.md", vec!["x.md"], vec!["README.md"]),
