@@ -204,7 +204,8 @@ impl Source for Native {
         if matches!(session.login, Login::Token {}) && session.expires.is_some_and(|e| e <= now()) {
             return Err(self.logged_out(Some("the session has ended")));
         }
-        let until = session.expires.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
+        let until =
+            session.expires.and_then(|end| UNIX_EPOCH.checked_add(Duration::from_secs(end)));
         Ok(Identity { who, how, at: session.at.clone(), until })
     }
 }

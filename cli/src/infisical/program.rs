@@ -265,7 +265,8 @@ impl Source for Program {
 
     fn identity(&mut self) -> Result<Identity, SourceError> {
         let session = self.session()?;
-        let until = session.expires.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
+        let until =
+            session.expires.and_then(|end| UNIX_EPOCH.checked_add(Duration::from_secs(end)));
         Ok(Identity { who: session.email, how: "user", at: session.address.to_string(), until })
     }
 }

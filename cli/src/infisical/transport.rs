@@ -148,7 +148,8 @@ impl Transport {
                 Err(_) => None,
             };
             let wait = wish.map(|wish| wish.max(pause));
-            match wait.filter(|wait| start.elapsed() + *wait <= self.limits.patience) {
+            match wait.filter(|wait| start.elapsed().saturating_add(*wait) <= self.limits.patience)
+            {
                 Some(wait) => std::thread::sleep(wait),
                 None => return outcome.map_err(|failed| failed.error),
             }
@@ -374,6 +375,7 @@ pub(crate) fn encode(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -381,6 +383,20 @@ mod tests {
         let query = [("path", "/a b&c=d"), ("tags", "é+,")];
         assert_eq!(encode_query(&query), "?path=%2Fa%20b%26c%3Dd&tags=%C3%A9%2B%2C");
         assert_eq!(encode_query(&[]), "");
+    }
+
+    #[test]
+    fn a_server_that_wants_us_to_wait_for_ever_is_not_waited_for() {
+        let settings = Settings::default();
+        let address = Address::parse("http://localhost:1", false).unwrap();
+        let transport = Transport::new(address, &settings).unwrap();
+        let answer = transport.patiently(Repeat::Freely, || {
+            // Time must have passed for the sum to be too large.
+            std::thread::sleep(Duration::from_millis(1100));
+            let wait = Some(Duration::MAX);
+            Ok(Answer { status: 429, body: Zeroizing::new(Vec::new()), wait })
+        });
+        assert_eq!(answer.map(|answer| answer.status).ok(), Some(429));
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl Record {
 
     /// Says how long ago the last pull was; `None` if there was none.
     pub(crate) fn age(&self) -> Option<String> {
-        let at = UNIX_EPOCH + std::time::Duration::from_secs(self.at?);
+        let at = UNIX_EPOCH.checked_add(std::time::Duration::from_secs(self.at?))?;
         let seconds = SystemTime::now().duration_since(at).unwrap_or_default().as_secs();
         let units = [(86_400, "day"), (3_600, "hour"), (60, "minute")];
         let found = units.iter().find(|(length, _)| seconds >= *length);
