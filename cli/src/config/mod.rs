@@ -5,6 +5,7 @@
 //! with the keys that have lost their meaning named in a notice. The file is bounded in size, and
 //! the parser bounds nesting and the expansion of aliases.
 
+pub(crate) mod deciding;
 mod locate;
 mod names;
 mod parse;

@@ -6,6 +6,7 @@
 //! column: places outside the vault or in what TazPod keeps there, variables that decide which
 //! programs run, and one place or variable given twice.
 
+use super::deciding::decides;
 use super::locate::{self, Step};
 use super::parse;
 use crate::error::{Error, Result};
@@ -30,34 +31,6 @@ const RESERVED: [&str; 8] = [
     ".infisical-storage",
     ".infisical-auth",
     ".auth-infisical",
-];
-
-/// Variables by which a shell, the loader or a widespread program decides what to run.
-const DECIDING: [&str; 24] = [
-    "PATH",
-    "HOME",
-    "SHELL",
-    "IFS",
-    "ENV",
-    "BASH_ENV",
-    "ZDOTDIR",
-    "PROMPT_COMMAND",
-    "PS1",
-    "PS4",
-    "SHELLOPTS",
-    "BASHOPTS",
-    "CDPATH",
-    "GLOBIGNORE",
-    "USER",
-    "LOGNAME",
-    "PWD",
-    "OLDPWD",
-    "TERM",
-    "EDITOR",
-    "VISUAL",
-    "PAGER",
-    "XDG_RUNTIME_DIR",
-    "XDG_CONFIG_HOME",
 ];
 
 #[derive(Debug, Default, Deserialize)]
@@ -339,8 +312,7 @@ fn judge_variable(name: &str) -> std::result::Result<String, String> {
     if !name.starts_with(|c: char| legal(c) && !c.is_ascii_digit()) || !name.chars().all(legal) {
         return Err(format!("env '{name}' must be letters, digits and underscores"));
     }
-    let ours = name.starts_with("TAZPOD_");
-    if ours || name.starts_with("LD_") || name == "_" || DECIDING.contains(&name) {
+    if decides(name) {
         return Err(format!("env '{name}' decides how programs run, which no secret may"));
     }
     Ok(name.to_owned())
@@ -484,6 +456,7 @@ mod tests {
                 "secrets.yml:3:8: env 'LD_PRELOAD' decides",
             ),
             ("secrets:\n- name: A\n  env: PATH\n", "secrets.yml:3:8: env 'PATH' decides"),
+            ("secrets:\n- {name: A, env: OPTIND}\n", "secrets.yml:2:18: env 'OPTIND' decides"),
             ("secrets:\n- name: A\n  path: b\n", "secrets.yml:3:9: path 'b' must begin"),
             ("config:\n  path: b\n", "secrets.yml:2:9: path 'b' must begin"),
             ("config:\n  tags: ['a,b']\n", "secrets.yml:2:9: 'a,b' is no tag"),

@@ -244,6 +244,40 @@ mod tests {
         assert_eq!(script(&wanted, &has, Shell::Fish), "set -gx V 'a\\'b\\\\c$(d)'\n");
     }
 
+    /// Quotes are not enough for a variable to which a shell gives a meaning: bash computes what is
+    /// assigned to `RANDOM`, and so runs what stands in a subscript. Each shell names its own.
+    #[test]
+    fn no_variable_that_a_secret_may_set_makes_a_shell_run_or_refuse_its_value() {
+        let home = tempfile::tempdir().unwrap();
+        let run = |program: &str, flags: &[&str], text: &str| {
+            let mut command = std::process::Command::new(program);
+            command.args(flags).arg("-c").arg(text).current_dir(home.path());
+            command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", home.path());
+            command.output().unwrap()
+        };
+        for (shell, program, flags, list) in [
+            (Shell::Bash, "bash", &["--norc", "-i"][..], "compgen -v"),
+            (Shell::Zsh, "zsh", &["-f", "-i"][..], "print -l ${(k)parameters}"),
+            (Shell::Fish, "fish", &[][..], "set -n"),
+        ] {
+            let known = String::from_utf8(run(program, flags, list).stdout).unwrap();
+            let flags = flags.split_last().map_or(flags, |(_, rest)| rest);
+            let word = |name: &&str| {
+                let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+                name.bytes().all(legal) && !name.starts_with(|c: char| c.is_ascii_digit())
+            };
+            let names: Vec<&str> = known.split_whitespace().filter(word).collect();
+            assert!(names.contains(&"PATH"), "{program}: {names:?}");
+            for name in names.into_iter().filter(|name| !crate::config::deciding::decides(name)) {
+                let text = script(&variables(&[(name, "a[$(touch ran)]")]), &[], shell);
+                let output = run(program, flags, &text);
+                let said = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success() && said.is_empty(), "{program} {name}: {said}");
+                assert!(!home.path().join("ran").exists(), "{program} ran the value of {name}");
+            }
+        }
+    }
+
     #[test]
     fn what_no_variable_can_hold_is_told() {
         assert!(fits("A", b"").is_ok() && fits("A", "ü\r\n".as_bytes()).is_ok());
