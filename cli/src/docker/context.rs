@@ -5,6 +5,7 @@
 
 use super::ignore::Ignore;
 use crate::error::{Error, Result};
+use crate::units::ByteSize;
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read, Write};
@@ -98,9 +99,15 @@ fn read_ignore(dockerfile: &Path, root: &Path) -> Result<Ignore> {
     own.push(".dockerignore");
     for path in [PathBuf::from(own), root.join(".dockerignore")] {
         let mut text = String::new();
-        let read =
-            File::open(&path).and_then(|file| file.take(LARGEST_IGNORE).read_to_string(&mut text));
+        let read = File::open(&path)
+            .and_then(|file| file.take(LARGEST_IGNORE + 1).read_to_string(&mut text));
         match read {
+            Ok(len) if len as u64 > LARGEST_IGNORE => {
+                let path = path.display();
+                // Its end may be what keeps a secret out of the image.
+                return Err(Error::config(format!("'{path}' is too long"))
+                    .hint(format!("it may have {}", ByteSize(LARGEST_IGNORE))));
+            }
             Ok(_) => return Ok(Ignore::parse(&text)),
             Err(cause) if cause.kind() == ErrorKind::NotFound => {}
             Err(cause) => {
@@ -274,5 +281,16 @@ mod tests {
         assert!(error.to_string().contains("no Dockerfile at"), "{error}");
         let error = Context::new(&dir.path().join("x"), dir.path(), Vec::new()).unwrap_err();
         assert!(error.to_string().contains("no folder to build from at"), "{error}");
+    }
+
+    #[test]
+    fn an_ignore_file_that_is_not_read_whole_is_refused() {
+        let dir = project();
+        let patterns = |count: u64| "x\n".repeat(usize::try_from(count / 2).unwrap());
+        for (len, accepted) in [(LARGEST_IGNORE, true), (LARGEST_IGNORE + 2, false)] {
+            fs::write(dir.path().join(".dockerignore"), patterns(len)).unwrap();
+            let read = read_ignore(&dir.path().join("Dockerfile"), dir.path());
+            assert_eq!(read.is_ok(), accepted, "{len} bytes");
+        }
     }
 }
