@@ -4,6 +4,7 @@ use crate::app::App;
 use crate::args::vault::{HeaderBackupArgs, HeaderCommand, HeaderRestoreArgs};
 use crate::caller::Caller;
 use crate::error::{Error, Kind, Result};
+use crate::image::create::sync_folder;
 use crate::image::explain::{mount_error, open_error, vault_error};
 use crate::image::output::must_be_file;
 use crate::image::volume::{remember, remembered, setup};
@@ -118,7 +119,8 @@ fn confirm(
 
 pub(super) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    let written =
+        file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| sync_folder(path));
     if written.is_err() {
         let _ = std::fs::remove_file(path);
     }

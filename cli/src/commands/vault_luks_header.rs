@@ -5,6 +5,7 @@ use crate::args::access::CredentialArgs;
 use crate::args::vault::{HeaderBackupArgs, HeaderRestoreArgs};
 use crate::backend::luks::{self, header::HeaderFile};
 use crate::error::{Error, Kind, Result};
+use crate::image::create::sync_folder;
 use crate::image::explain::open_error;
 use crate::image::foreign::container_error;
 use crate::image::open::kdf_limits;
@@ -42,6 +43,7 @@ impl Luks<'_> {
             let private = fs::Permissions::from_mode(0o600);
             fs::set_permissions(&args.file, private)
                 .and_then(|()| fs::File::open(&args.file)?.sync_all())
+                .and_then(|()| sync_folder(&args.file))
                 .map_err(|cause| {
                     Error::environment(format!("cannot write '{file}'")).caused_by(cause)
                 })

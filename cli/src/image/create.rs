@@ -103,7 +103,8 @@ pub(crate) fn put_in_place(fresh: &Path, path: &Path) -> io::Result<()> {
     sync_folder(path)
 }
 
-pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+/// Makes a name in a folder durable.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
