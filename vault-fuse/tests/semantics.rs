@@ -330,6 +330,15 @@ fn set_id_bits_fall_when_others_write_truncate_or_own() {
     set_mode(&folder, 0o6777);
     chown(&folder, Some(ALICE), Some(ALICE)).expect("chown");
     assert_eq!(mode(&folder), 0o6777, "folders keep theirs");
+    python(
+        &vault.root(),
+        "import os, socket, stat
+os.mkfifo('fifo'); socket.socket(socket.AF_UNIX).bind('socket')
+os.mknod('device', 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+for name in ('fifo', 'socket', 'device'):
+    os.chmod(name, 0o6775); assert os.lstat(name).st_mode & 0o7777 == 0o6775, name
+    os.chown(name, 1, 1); assert os.lstat(name).st_mode & 0o7777 == 0o775, name",
+    );
 }
 
 #[test]

@@ -135,9 +135,9 @@ impl Fs {
 }
 
 /// Clears what an unprivileged change of content or owner takes away: set-user-id, and
-/// set-group-id on files that the group may execute.
+/// set-group-id where the group may execute. Folders mean something else by them.
 pub(super) fn clear_privileges(inode: &mut Inode) {
-    if inode.kind != FileKind::Regular {
+    if inode.kind == FileKind::Directory {
         return;
     }
     inode.permissions &= !SET_USER_ID;
