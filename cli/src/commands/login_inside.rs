@@ -7,6 +7,7 @@ use crate::args::login::{LoginArgs, Method, ServerArgs};
 use crate::dates;
 use crate::error::{Error, Kind, Result};
 use crate::infisical::choose;
+use crate::infisical::native::Native;
 use crate::infisical::secret::SecretValue;
 use crate::infisical::settings::{Folders, Settings};
 use crate::infisical::source::{Identity, Source};
@@ -60,6 +61,7 @@ fn log_in(
     match method {
         Method::UniversalAuth => {
             let mut native = choose::native(settings, folders)?;
+            announce(app, &native, settings)?;
             let id = match handed.client_id {
                 Some(id) => id,
                 None => typed(app, "client id", "Client id: ")?.expose().to_owned(),
@@ -73,6 +75,7 @@ fn log_in(
         }
         Method::Token => {
             let mut native = choose::native(settings, folders)?;
+            announce(app, &native, settings)?;
             let token = match handed.token {
                 Some(token) => token,
                 None => typed(app, "token", "Token: ")?,
@@ -80,8 +83,31 @@ fn log_in(
             native.take_token(token)?;
             Ok(native.identity()?)
         }
-        Method::User => by_program(settings, folders),
+        Method::User => {
+            terminal()?;
+            announce(app, &choose::native(settings, folders)?, settings)?;
+            by_program(settings, folders)
+        }
     }
+}
+
+/// Tells, before anything is typed, whom the settings have us trust: they may be another's, since `secrets.yml` lies outside
+/// the vault.
+fn announce(app: &App, native: &Native, settings: &Settings) -> Result<()> {
+    if native.is_new_way()? {
+        let at = native.at();
+        let trusted = match &settings.ca_file {
+            Some(file) if at.starts_with("https:") => {
+                format!(
+                    "the CA certificates in '{}' are trusted on the way to {at}",
+                    file.display()
+                )
+            }
+            _ => format!("what goes to {at}, unencrypted, goes through the proxy of secrets.yml"),
+        };
+        app.ui.warn(&trusted, "go on only if that is how it should be");
+    }
+    Ok(())
 }
 
 /// Decides from what was given; else the person does.
@@ -121,13 +147,14 @@ pub(super) fn terminal() -> Result<()> {
 
 /// Has the `infisical` program log the user in, and looks at the session that it left.
 fn by_program(settings: &Settings, folders: &Folders) -> Result<Identity> {
-    terminal()?;
     let mut program = choose::program(settings, folders)?;
     program.log_in()?;
-    program.identity().map_err(|error| {
+    let identity = program.identity().map_err(|error| {
         Error::from(error)
             .hint("'infisical vault set file' selects the keyring that the vault keeps")
-    })
+    })?;
+    choose::keep_way(settings, folders, &identity.at)?;
+    Ok(identity)
 }
 
 /// Says who is logged in where, until when.

@@ -30,12 +30,33 @@ pub(crate) fn choose(settings: &Settings, folders: &Folders) -> Result<Box<dyn S
         None => !stored && !foreign && Program::is_installed(),
     };
     if by_program {
+        if !address.is_https() {
+            known_way(&client(address.clone(), settings)?, &store)?;
+        }
         return Ok(Box::new(Program::new(address, settings, folders)?));
     }
     if !stored && let Some(user) = user?.filter(|user| user.address == address) {
-        return Ok(Box::new(Native::user(client(address, settings)?, user.email, user.token)));
+        let client = client(address, settings)?;
+        known_way(&client, &store)?;
+        return Ok(Box::new(Native::user(client, user.email, user.token)));
     }
-    Ok(Box::new(Native::stored(client(address, settings)?, store)?))
+    let client = client(address, settings)?;
+    if stored {
+        known_way(&client, &store)?;
+    }
+    Ok(Box::new(Native::stored(client, store)?))
+}
+
+/// Refuses to send what is kept a way that no login went.
+fn known_way(client: &Client, store: &Store) -> std::result::Result<(), SourceError> {
+    let at = client.at();
+    if store.knows_way(&at, client.way())? { Ok(()) } else { Err(SourceError::OtherWay { at }) }
+}
+
+/// Notes the way of a login at a server that the `infisical` program did: what it left goes that one.
+pub(crate) fn keep_way(settings: &Settings, folders: &Folders, at: &str) -> Result<()> {
+    let there = Settings { url: Some(at.to_owned()), ..settings.clone() };
+    Ok(native(&there, folders)?.keep_way()?)
 }
 
 /// Returns the `infisical` program, to log a user in.

@@ -47,6 +47,11 @@ impl Client {
         self.transport.address().to_string()
     }
 
+    /// Returns what [`Transport::way`] tells.
+    pub(crate) fn way(&self) -> Option<&str> {
+        self.transport.way()
+    }
+
     /// Logs a machine identity in. Sent once: a client secret may be good for a few logins only, and
     /// wrong ones lock it.
     pub(crate) fn log_in(&self, id: &str, secret: &SecretValue) -> Result<Grant, SourceError> {

@@ -62,6 +62,14 @@ impl Native {
         self.client.at()
     }
 
+    /// Whether nobody has logged in the way that the settings describe now, which is then to be told: they may be another's.
+    pub(crate) fn is_new_way(&self) -> Result<bool, SourceError> {
+        match &self.origin {
+            Origin::Store(store) => Ok(!store.knows_way(&self.client.at(), self.client.way())?),
+            Origin::User { .. } => Ok(false),
+        }
+    }
+
     /// Logs a machine identity in and keeps it.
     pub(crate) fn log_in(&mut self, id: String, secret: SecretValue) -> Result<(), SourceError> {
         let grant = self.client.log_in(&id, &secret)?;
@@ -71,7 +79,7 @@ impl Native {
         let mut session = Session { at, login, token, issued: 0, expires: None, ends: None };
         session.take(grant, now());
         self.session = Some(session);
-        self.keep()
+        self.begun()
     }
 
     /// Takes a token that somebody pasted and keeps it.
@@ -82,15 +90,19 @@ impl Native {
         // How long it can be renewed is not written in it: the server says so when it is tried.
         self.session = Some(Session { at, login, token, issued: now(), expires, ends: None });
         self.usable()?;
-        self.keep()
+        self.begun()
     }
 
     /// Ends the session on the server and forgets it; true if there was one. It is forgotten also
     /// when the server cannot be told.
     pub(crate) fn log_out(&mut self) -> Result<bool, SourceError> {
         let Some(session) = self.session.take() else { return Ok(false) };
+        let other_way = self.is_new_way()?;
         if let Origin::Store(store) = &self.origin {
             store.remove(&session.at)?;
+        }
+        if other_way {
+            return Err(SourceError::OtherWay { at: session.at });
         }
         match self.client.revoke(&session.token) {
             // What the server does not know any more is ended.
@@ -149,6 +161,20 @@ impl Native {
         session.take(grant, now());
         session.ends = ends.or(session.ends);
         self.keep()
+    }
+
+    /// Keeps what a person began, and the way that it went.
+    fn begun(&self) -> Result<(), SourceError> {
+        self.keep_way()?;
+        self.keep()
+    }
+
+    /// Notes the way that the settings describe as one that a login went.
+    pub(crate) fn keep_way(&self) -> Result<(), SourceError> {
+        match &self.origin {
+            Origin::Store(store) => store.keep_way(&self.client.at(), self.client.way()),
+            Origin::User { .. } => Ok(()),
+        }
     }
 
     /// Writes the session down where it is kept.

@@ -1,4 +1,8 @@
-//! Who we are logged in as, kept in the vault: one entry per server.
+//! Who we are logged in as, kept in the vault: one entry per server, and one for the way to it.
+//!
+//! `secrets.yml` lies outside the vault, where a neighbour may change it: by naming certificates to trust, or a proxy, it
+//! could put somebody between us and the server that a kept token is for. So the way of each login is kept beside it, and
+//! what is kept goes no other.
 //!
 //! The file lies in the bridge's folder, below the vault's mount point, and nowhere else. It is
 //! written beside and renamed, so that a kill leaves the old or the new one.
@@ -8,6 +12,7 @@ use super::source::{Cause, SourceError};
 use super::wire::Grant;
 use crate::sys::folder;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -78,6 +83,9 @@ impl Session {
 struct Content<S> {
     version: u32,
     sessions: Vec<S>,
+    /// By server: the digest of what a login's settings trusted.
+    #[serde(default)]
+    ways: BTreeMap<String, String>,
 }
 
 /// The sessions in a vault's folder.
@@ -99,9 +107,25 @@ impl Store {
 
     /// Returns every session.
     pub(crate) fn all(&self) -> Result<Vec<Session>, SourceError> {
+        Ok(self.content()?.sessions)
+    }
+
+    /// Whether a login went this way to a server. The plain one, which no settings changed, needs none.
+    pub(crate) fn knows_way(&self, at: &str, way: Option<&str>) -> Result<bool, SourceError> {
+        let Some(way) = way else { return Ok(true) };
+        Ok(self.content()?.ways.get(at).is_some_and(|known| known == way))
+    }
+
+    fn content(&self) -> Result<Content<Session>, SourceError> {
         let content = match self.read() {
             Ok(content) => content,
-            Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(cause) if cause.kind() == ErrorKind::NotFound => {
+                return Ok(Content {
+                    version: VERSION,
+                    sessions: Vec::new(),
+                    ways: BTreeMap::new(),
+                });
+            }
             Err(cause) => return Err(self.unusable(cause)),
         };
         // The parser's message could quote a token.
@@ -110,7 +134,7 @@ impl Store {
         if content.version != VERSION {
             return Err(self.unusable("a newer tazpod wrote it"));
         }
-        Ok(content.sessions)
+        Ok(content)
     }
 
     /// Keeps a session in place of the one with the same server.
@@ -123,15 +147,20 @@ impl Store {
         self.replace(at, None)
     }
 
+    /// Notes the way of a login: what is kept for the server goes this one from now on.
+    pub(crate) fn keep_way(&self, at: &str, way: Option<&str>) -> Result<(), SourceError> {
+        let folder = self.lock()?;
+        let Content { sessions, mut ways, .. } = self.content()?;
+        ways.remove(at);
+        ways.extend(way.map(|way| (at.to_owned(), way.to_owned())));
+        self.write(sessions.iter().collect(), ways, &folder)
+    }
+
     fn replace(&self, at: &str, session: Option<&Session>) -> Result<(), SourceError> {
-        let folder = File::open(&self.folder).map_err(|cause| self.unusable(cause))?;
-        self.lock(&folder)?;
-        let known = self.all()?;
+        let folder = self.lock()?;
+        let Content { sessions: known, ways, .. } = self.content()?;
         let sessions = known.iter().filter(|known| known.at != at).chain(session).collect();
-        let mut text = Zeroizing::new(Vec::with_capacity(64 << 10));
-        let content: Content<&Session> = Content { version: VERSION, sessions };
-        serde_json::to_writer_pretty(&mut *text, &content).map_err(|cause| self.unusable(cause))?;
-        self.write(&text, &folder).map_err(|cause| self.unusable(cause))
+        self.write(sessions, ways, &folder)
     }
 
     fn read(&self) -> io::Result<Zeroizing<Vec<u8>>> {
@@ -149,7 +178,19 @@ impl Store {
         Ok(content)
     }
 
-    fn write(&self, text: &[u8], folder: &File) -> io::Result<()> {
+    fn write(
+        &self,
+        sessions: Vec<&Session>,
+        ways: BTreeMap<String, String>,
+        folder: &File,
+    ) -> Result<(), SourceError> {
+        let mut text = Zeroizing::new(Vec::with_capacity(64 << 10));
+        let content = Content { version: VERSION, sessions, ways };
+        serde_json::to_writer_pretty(&mut *text, &content).map_err(|cause| self.unusable(cause))?;
+        self.put(&text, folder).map_err(|cause| self.unusable(cause))
+    }
+
+    fn put(&self, text: &[u8], folder: &File) -> io::Result<()> {
         let new = self.folder.join(NEW_FILE);
         match fs::remove_file(&new) {
             Err(cause) if cause.kind() != ErrorKind::NotFound => return Err(cause),
@@ -162,16 +203,17 @@ impl Store {
         folder.sync_all()
     }
 
-    /// Waits until no other process changes the file; the lock ends with the descriptor.
-    fn lock(&self, folder: &File) -> Result<(), SourceError> {
+    /// Waits until no other process changes the file; the lock on its folder ends with what is returned.
+    fn lock(&self) -> Result<File, SourceError> {
+        let folder = File::open(&self.folder).map_err(|cause| self.unusable(cause))?;
         let deadline = Instant::now() + PATIENCE;
-        while !folder::try_lock(folder).map_err(|cause| self.unusable(cause))? {
+        while !folder::try_lock(&folder).map_err(|cause| self.unusable(cause))? {
             if Instant::now() > deadline {
                 return Err(self.unusable("another process does not let go of it"));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Ok(())
+        Ok(folder)
     }
 
     fn unusable(&self, cause: impl Into<Cause>) -> SourceError {
@@ -219,6 +261,23 @@ mod tests {
         store.remove("https://a").unwrap();
         assert!(store.load("https://a").unwrap().is_none());
         assert!(!dir.path().join(NEW_FILE).exists());
+    }
+
+    #[test]
+    fn a_way_is_known_once_a_login_went_it_and_outlives_the_session() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path());
+        assert!(store.knows_way("https://a", None).unwrap());
+        assert!(!store.knows_way("https://a", Some("x")).unwrap());
+        store.save(&session("https://a", "one")).unwrap();
+        store.keep_way("https://a", Some("x")).unwrap();
+        store.save(&session("https://a", "two")).unwrap();
+        store.remove("https://a").unwrap();
+        let known = |at, way| store.knows_way(at, way).unwrap();
+        assert!(known("https://a", Some("x")) && known("https://a", None));
+        assert!(!known("https://a", Some("y")) && !known("https://b", Some("x")));
+        store.keep_way("https://a", None).unwrap();
+        assert!(!known("https://a", Some("x")));
     }
 
     #[test]

@@ -155,6 +155,14 @@ pub(crate) enum SourceError {
         /// The bound.
         limit: usize,
     },
+    /// The configuration has us trust somebody on the way to the server whom no login trusted.
+    #[error(
+        "the way to Infisical at {at} is not that of the login: other CA certificates, or another proxy"
+    )]
+    OtherWay {
+        /// The server.
+        at: String,
+    },
     /// The source itself cannot be used: its program or its files are not as they must be.
     #[error("cannot use {what}")]
     Unusable {
@@ -199,6 +207,12 @@ impl From<SourceError> for Error {
             SourceError::Malformed { .. } | SourceError::TooLarge { .. } => {
                 (Kind::Environment, Some("check that the address is Infisical's"))
             }
+            SourceError::OtherWay { .. } => (
+                Kind::Refused,
+                Some(
+                    "nothing was sent; if it was you who changed secrets.yml, 'tazpod login' goes the new way",
+                ),
+            ),
             SourceError::Unusable { .. } => (Kind::Environment, None),
         };
         let message = error.to_string();

@@ -386,6 +386,69 @@ fn private_ca_is_trusted_when_its_file_is_named_and_only_then() {
     assert!(choose::native(&scene.settings, &scene.folders()).is_err());
 }
 
+/// Whoever may write `secrets.yml` must not come between a kept login and its server.
+#[test]
+fn what_is_kept_goes_no_way_that_no_login_went() {
+    let folder = tempfile::tempdir().unwrap();
+    let [ours, theirs] = ["ours.pem", "theirs.pem"].map(|name| folder.path().join(name));
+    let mut scene = Scene::with(Server::start_tls(&ours));
+    let impostor = Server::start_tls(&theirs);
+    scene.settings.ca_file = Some(ours.clone());
+    drop(scene.logged_in());
+    let chosen = |scene: &Scene| choose::choose(&scene.settings, &scene.folders());
+    chosen(&scene).unwrap().list(&query("/")).unwrap();
+    let moved = folder.path().join("moved.pem");
+    fs::copy(&ours, &moved).unwrap();
+    scene.settings.ca_file = Some(moved);
+    chosen(&scene).unwrap().list(&query("/")).unwrap();
+
+    let both = folder.path().join("both.pem");
+    let certificates = [&ours, &theirs].map(|path| fs::read_to_string(path).unwrap());
+    fs::write(&both, certificates.concat()).unwrap();
+    let before = scene.server.seen().len();
+    for changed in [&both, &theirs] {
+        scene.settings.ca_file = Some(changed.clone());
+        let error = chosen(&scene).err().unwrap();
+        assert_eq!(error.kind(), crate::error::Kind::Refused, "{error}");
+        assert!(error.to_string().contains("not that of the login"), "{error}");
+    }
+    assert!(scene.native().is_new_way().unwrap());
+    assert_eq!(scene.server.seen().len() + impostor.seen().len(), before, "nothing was sent");
+
+    scene.settings.ca_file = Some(both);
+    drop(scene.logged_in());
+    chosen(&scene).unwrap().list(&query("/")).unwrap();
+    scene.settings.ca_file = Some(ours);
+    let before = scene.server.seen().len();
+    assert!(matches!(scene.native().log_out(), Err(SourceError::OtherWay { .. })));
+    assert_eq!(scene.server.seen().len(), before, "the token was not sent");
+    assert!(!scene.native().log_out().unwrap(), "it is forgotten");
+}
+
+/// Nothing keeps a proxy from reading what is not encrypted; one that the environment names is ours.
+#[test]
+fn a_configured_proxy_counts_as_a_way_where_nothing_is_encrypted() {
+    let way = |url: &str, proxy: Option<&str>| {
+        let settings = Settings { proxy: proxy.map(str::to_owned), ..Settings::default() };
+        let transport = super::transport::Transport::new(
+            super::address::Address::parse(url, true).unwrap(),
+            &settings,
+        );
+        transport.unwrap().way().map(str::to_owned)
+    };
+    let (one, other) = (Some("http://proxy.example:3128"), Some("http://other.example:3128"));
+    assert!(way("http://a.example", one).is_some());
+    assert_ne!(way("http://a.example", one), way("http://a.example", other));
+    for (url, proxy) in [
+        ("https://a.example", one),
+        ("http://a.example", None),
+        ("http://a.example", Some("none")),
+        ("http://localhost:1", one),
+    ] {
+        assert_eq!(way(url, proxy), None, "{url} {proxy:?}");
+    }
+}
+
 /// The host has a name that only the proxy can find.
 #[test]
 fn configured_proxy_leads_to_a_host_that_only_it_can_find() {

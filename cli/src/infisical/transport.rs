@@ -7,6 +7,7 @@ use super::address::Address;
 use super::secret::SecretValue;
 use super::settings::{NO_PROXY, Settings};
 use super::source::{Cause, SourceError};
+use sha2::{Digest, Sha256};
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -74,6 +75,7 @@ pub(crate) struct Transport {
     agent: Agent,
     address: Address,
     limits: Limits,
+    way: Option<String>,
 }
 
 #[derive(Debug, Error)]
@@ -90,23 +92,36 @@ impl Transport {
     /// Prepares the way that the settings describe; nothing is sent yet.
     pub(crate) fn new(address: Address, settings: &Settings) -> Result<Self, SourceError> {
         let limits = settings.limits;
+        let proxy = proxy(&address, settings.proxy.as_deref())?;
+        let named = settings.ca_file.as_deref().filter(|_| address.is_https());
+        let own = named.map(certificates).transpose()?.unwrap_or_default();
+        let way = match settings.proxy.as_deref().filter(|_| proxy.is_some()) {
+            Some(proxy) if !address.is_https() => digest([proxy.as_bytes()].into_iter()),
+            _ => digest(own.iter().map(Certificate::der)),
+        };
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
-            .proxy(proxy(&address, settings.proxy.as_deref())?)
+            .proxy(proxy)
             .user_agent(concat!("tazpod/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(limits.connect))
             .timeout_global(Some(limits.request));
         if address.is_https() {
-            config = config.tls_config(tls(&address, settings.ca_file.as_deref())?);
+            config = config.tls_config(tls(&address, own)?);
         }
-        Ok(Self { agent: config.build().new_agent(), address, limits })
+        Ok(Self { agent: config.build().new_agent(), address, limits, way })
     }
 
     /// Returns the server's address.
     pub(crate) fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Tells who may listen because the settings say so: a digest of the certificates that they have us trust or, where
+    /// nothing is encrypted, of their proxy. `None` if there is nobody.
+    pub(crate) fn way(&self) -> Option<&str> {
+        self.way.as_deref()
     }
 
     /// Asks for something; `query` is encoded here.
@@ -307,15 +322,26 @@ fn proxy(address: &Address, configured: Option<&str>) -> Result<Option<Proxy>, S
     }
 }
 
-fn tls(address: &Address, ca_file: Option<&Path>) -> Result<TlsConfig, SourceError> {
+/// Returns the SHA-256 of all parts with their lengths, in hexadecimal; `None` of no part.
+fn digest<'a>(parts: impl ExactSizeIterator<Item = &'a [u8]>) -> Option<String> {
+    if parts.len() == 0 {
+        return None;
+    }
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    Some(hash.finalize().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")))
+}
+
+fn tls(address: &Address, own: Vec<Certificate<'static>>) -> Result<TlsConfig, SourceError> {
     let mut roots: Vec<Certificate<'static>> = rustls_native_certs::load_native_certs()
         .certs
         .iter()
         .map(|certificate| Certificate::from_der(certificate).to_owned())
         .collect();
-    if let Some(path) = ca_file {
-        roots.extend(certificates(path)?);
-    }
+    roots.extend(own);
     if roots.is_empty() {
         let at = address.to_string();
         return Err(SourceError::Unreachable { at, cause: NoRoots.into() });
