@@ -18,7 +18,7 @@ pub(crate) fn move_away_and_look(scene: &dyn Scene, ghost: &mut Ghost) -> (bool,
         run(scene, &format!("rmdir '{0}'; mv '{0}' '{0}-moved'; mkdir '{0}'", secrets.display()));
     ghost.tell("go");
     let late = secrets.join("late");
-    within(2, || !scene.read(&late).is_empty());
+    within(10, || !scene.read(&late).is_empty());
     (removed, scene.read(&late))
 }
 

@@ -50,7 +50,7 @@ impl Ghost {
         };
         let mut ghost = Self { child, token, members: BTreeSet::new() };
         // `sleep` is started after the token is printed.
-        assert!(within(10, || {
+        assert!(within(60, || {
             ghost.members = scene.brought_by(ghost.child.id(), &bystanders);
             ghost.members.iter().any(|pid| harness::process::name(*pid) == "sleep")
         }));

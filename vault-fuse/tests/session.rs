@@ -71,11 +71,11 @@ fn a_file_in_use_does_not_hold_the_end_up_for_ever() {
     file.write_all(b"written before the end").expect("written");
     let began = Instant::now();
     assert_eq!(vault.unmount().expect("committed"), Ended::StillInUse);
-    assert!(began.elapsed() < Duration::from_secs(20));
+    assert!(began.elapsed() < Duration::from_secs(60));
     assert_eq!(mount_line(&vault.root()), None);
     drop(file);
     // The old server still holds the image; it would end with its process.
-    thread::sleep(Duration::from_millis(300));
+    vault.wait_until_free();
     vault.mount();
     assert_eq!(fs::read(vault.path("busy")).expect("read"), b"written before the end");
 }
@@ -137,7 +137,7 @@ fn a_change_is_committed_without_being_asked() {
     let server = thread::spawn(move || session.run());
     let before = volume.anchor().generation;
     fs::create_dir(vault.path("folder")).expect("made");
-    let deadline = Instant::now() + Duration::from_secs(15);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while volume.anchor().generation == before {
         assert!(Instant::now() < deadline, "nothing was committed");
         thread::sleep(Duration::from_millis(100));
@@ -172,7 +172,7 @@ fn an_unlinked_file_gives_its_space_back_when_it_is_closed() {
     fs::remove_file(vault.path("file")).expect("unlinked");
     assert_eq!(used(), before + 1, "it is open");
     drop(file);
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while used() != before {
         assert!(Instant::now() < deadline, "an orphan is left");
         thread::sleep(Duration::from_millis(10));

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use vault_core::crypto::secret::VolumeKey;
 use vault_core::crypto::subkeys::Subkeys;
@@ -127,6 +128,15 @@ impl Vault {
     /// Waits for a session that something else ends.
     pub(crate) fn wait(&mut self) -> Result<Ended, SessionError> {
         self.served.take().expect("it is mounted").thread.join().expect("no panic")
+    }
+
+    /// Waits until a server that was left behind lets go of the image.
+    pub(crate) fn wait_until_free(&self) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while FileDevice::open(&self.image(), Access::ReadWrite).is_err() {
+            assert!(Instant::now() < deadline, "the image stays held");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Unmounts and mounts again, with an empty cache.
