@@ -108,7 +108,13 @@ fn read_ignore(dockerfile: &Path, root: &Path) -> Result<Ignore> {
                 return Err(Error::config(format!("'{path}' is too long"))
                     .hint(format!("it may have {}", ByteSize(LARGEST_IGNORE))));
             }
-            Ok(_) => return Ok(Ignore::parse(&text)),
+            Ok(_) => {
+                return Ignore::parse(&text).map_err(|fault| {
+                    let path = path.display();
+                    Error::config(format!("{path}:{}: {}", fault.line, fault.what))
+                        .hint("a pattern is as for 'docker build': a '\\' before a character takes its meaning away")
+                });
+            }
             Err(cause) if cause.kind() == ErrorKind::NotFound => {}
             Err(cause) => {
                 let path = path.display();
@@ -292,5 +298,8 @@ mod tests {
             let read = read_ignore(&dir.path().join("Dockerfile"), dir.path());
             assert_eq!(read.is_ok(), accepted, "{len} bytes");
         }
+        fs::write(dir.path().join(".dockerignore"), "*.log\nsecret[\n").unwrap();
+        let error = read_ignore(&dir.path().join("Dockerfile"), dir.path()).unwrap_err();
+        assert!(error.to_string().contains(".dockerignore:2: a '[' begins a set"), "{error}");
     }
 }

@@ -4,6 +4,9 @@
 //! number of folders, `!` takes an exception back, and the last pattern that matches a path or a
 //! folder above it decides.
 
+use std::iter::Peekable;
+use std::str::Chars;
+
 /// What keeps files out of a build context.
 #[derive(Debug, Default)]
 pub(super) struct Ignore {
@@ -16,11 +19,25 @@ struct Rule {
     excludes: bool,
 }
 
+/// A line that is no pattern.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unreadable {
+    /// Its number, from 1.
+    pub(super) line: usize,
+    /// What is wrong with it.
+    pub(super) what: &'static str,
+}
+
 impl Ignore {
-    /// Reads the text of a `.dockerignore`.
-    pub(super) fn parse(text: &str) -> Self {
+    /// Reads the text of a `.dockerignore`. One line that means nothing spoils it: what it was to keep out would go along.
+    pub(super) fn parse(text: &str) -> Result<Self, Unreadable> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        Self { rules: text.lines().filter_map(Rule::parse).collect() }
+        let mut rules = Vec::new();
+        for (index, line) in text.lines().enumerate() {
+            let fault = |what| Unreadable { line: index + 1, what };
+            rules.extend(Rule::parse(line).map_err(fault)?);
+        }
+        Ok(Self { rules })
     }
 
     /// Whether a path, relative to the context, stays out.
@@ -43,13 +60,16 @@ impl Ignore {
 }
 
 impl Rule {
-    fn parse(line: &str) -> Option<Self> {
+    fn parse(line: &str) -> Result<Option<Self>, &'static str> {
         if line.starts_with('#') {
-            return None;
+            return Ok(None);
         }
         let line = line.trim();
-        let (excludes, pattern) = match line.strip_prefix('!') {
-            Some(rest) => (false, rest.trim()),
+        let (excludes, pattern) = match line.strip_prefix('!').map(str::trim) {
+            Some(rest) if rest.trim_matches('/').is_empty() => {
+                return Err("there is nothing after the '!'");
+            }
+            Some(rest) => (false, rest),
             None => (true, line),
         };
         let mut parts: Vec<String> = Vec::new();
@@ -62,8 +82,11 @@ impl Rule {
                 _ => parts.push(part.to_owned()),
             }
         }
+        for part in &parts {
+            tokens(part)?;
+        }
         // The root itself cannot be left out.
-        (!parts.is_empty()).then_some(Self { pattern: parts, excludes })
+        Ok((!parts.is_empty()).then_some(Self { pattern: parts, excludes }))
     }
 }
 
@@ -102,7 +125,8 @@ fn name_matches(pattern: &str, name: &str) -> bool {
     let name: Vec<char> = name.chars().collect();
     let mut reached = vec![false; name.len() + 1];
     set(&mut reached, 0, true);
-    for token in tokens(pattern) {
+    // They were read before: a rule is made of nothing else.
+    for token in tokens(pattern).unwrap_or_default() {
         let mut next = vec![false; name.len() + 1];
         let mut any = false;
         for (index, here) in reached.iter().enumerate() {
@@ -137,7 +161,7 @@ impl Token {
     }
 }
 
-fn tokens(pattern: &str) -> Vec<Token> {
+fn tokens(pattern: &str) -> Result<Vec<Token>, &'static str> {
     let mut tokens = Vec::new();
     let mut rest = pattern.chars().peekable();
     while let Some(c) = rest.next() {
@@ -147,33 +171,43 @@ fn tokens(pattern: &str) -> Vec<Token> {
                 Token::Any
             }
             '?' => Token::One,
-            '\\' => Token::Exactly(rest.next().unwrap_or('\\')),
-            '[' => class(&mut rest),
+            '\\' => Token::Exactly(rest.next().ok_or(NOTHING_ESCAPED)?),
+            '[' => class(&mut rest)?,
             _ => Token::Exactly(c),
         });
     }
-    tokens
+    Ok(tokens)
 }
 
-fn class(rest: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Token {
-    let negated = rest.next_if(|c| matches!(c, '^' | '!')).is_some();
+const NOTHING_ESCAPED: &str = "there is nothing after the '\\'";
+const OPEN_CLASS: &str = "a '[' begins a set of characters, and no ']' ends it";
+
+/// Reads what stands between brackets: at least one character or range.
+fn class(rest: &mut Peekable<Chars<'_>>) -> Result<Token, &'static str> {
+    let negated = rest.next_if_eq(&'^').is_some();
     let mut ranges = Vec::new();
-    while let Some(first) = rest.next() {
-        if first == ']' {
-            break;
-        }
-        let first = if first == '\\' { rest.next().unwrap_or(first) } else { first };
-        let last = match rest.next_if_eq(&'-') {
-            Some(_) => rest.next().unwrap_or(first),
-            None => first,
-        };
+    while ranges.is_empty() || rest.next_if_eq(&']').is_none() {
+        let first = member(rest)?;
+        let last = if rest.next_if_eq(&'-').is_some() { member(rest)? } else { first };
         ranges.push((first, last));
     }
-    Token::Class { negated, ranges }
+    Ok(Token::Class { negated, ranges })
+}
+
+fn member(rest: &mut Peekable<Chars<'_>>) -> Result<char, &'static str> {
+    match rest.next().ok_or(OPEN_CLASS)? {
+        '\\' => rest.next().ok_or(NOTHING_ESCAPED),
+        ']' => Err("a set of characters '[...]' is empty, or a range in it has no end"),
+        '-' => {
+            Err("a '-' in a set of characters '[...]' stands between two of them, or after a '\\'")
+        }
+        c => Ok(c),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -193,10 +227,12 @@ mod tests {
             ("dir\n!dir/keep", vec!["dir/x"], vec!["dir/keep"]),
             ("# no\n\n  x  ", vec!["x"], vec!["# no", "no"]),
             ("[a-c]x\n[^a-y]q", vec!["ax", "zq"], vec!["dx", "aq"]),
+            ("[!a]x\n[\\]\\-]y", vec!["!x", "ax", "]y", "-y"], vec!["bx", "\\y"]),
             ("\\*", vec!["*"], vec!["a"]),
+            ("x\n!.", vec!["x"], vec![]),
             ("*\n!src", vec!["a", ".git/x"], vec!["src", "src/x"]),
         ] {
-            let ignore = Ignore::parse(rules);
+            let ignore = Ignore::parse(rules).unwrap();
             for path in excluded {
                 assert!(ignore.excludes(path), "{rules:?} must exclude {path}");
             }
@@ -207,8 +243,21 @@ mod tests {
     }
 
     #[test]
+    fn what_docker_refuses_is_refused_with_its_line() {
+        for pattern in [
+            "!", " ! ", "!/", "[", "a[", "[]", "[]a]", "[^]", "[a", "[a-", "[a-]", "[-a]",
+            "[a-b-c]", "[-]", "\\", "a/\\", "[\\", "![", "b/[/c", "**/[",
+        ] {
+            let fault = Ignore::parse(&format!("# [\n\nfine\n{pattern}\n*.md")).unwrap_err();
+            assert_eq!(fault.line, 4, "{pattern}: {fault:?}");
+        }
+        assert!(Ignore::parse("[/../x\n]\n-\na-b").is_ok());
+    }
+
+    #[test]
     fn no_pattern_takes_long() {
-        let ignore = Ignore::parse(&format!("{}b\n{}b", "a*".repeat(200), "**/a/".repeat(200)));
+        let ignore =
+            Ignore::parse(&format!("{}b\n{}b", "a*".repeat(200), "**/a/".repeat(200))).unwrap();
         assert!(!ignore.excludes(&"a".repeat(4000)));
         assert!(!ignore.excludes(&vec!["a"; 1000].join("/")));
     }
