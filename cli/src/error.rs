@@ -151,6 +151,17 @@ impl Error {
         &self.hints
     }
 
+    /// Returns the message and all that lies beneath it, for where there is one line.
+    pub(crate) fn in_one_line(&self) -> String {
+        let mut text = self.message.clone();
+        let mut cause = StdError::source(self);
+        while let Some(below) = cause {
+            text = format!("{text}: {below}");
+            cause = below.source();
+        }
+        text
+    }
+
     /// Returns the exit status of the program that ends with this error.
     pub(crate) fn exit_status(&self) -> u8 {
         self.kind.exit_status()

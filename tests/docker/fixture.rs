@@ -58,30 +58,40 @@ pub(crate) fn settings() -> String {
 /// A host with one project of the user's. Its containers are removed with it.
 pub(crate) struct Host {
     folder: tempfile::TempDir,
+    user: u32,
 }
 
 impl Host {
     /// A host whose project uses [`image`] and the backend that the tests are about.
     pub(crate) fn new() -> Self {
-        let host = Self::without_image();
+        Self::of(USER)
+    }
+
+    /// The same for a user with another uid.
+    pub(crate) fn of(user: u32) -> Self {
+        let host = Self::bare(user);
         host.configure(&settings());
         host
     }
 
     /// A host whose project names no image yet.
     pub(crate) fn without_image() -> Self {
+        Self::bare(USER)
+    }
+
+    fn bare(user: u32) -> Self {
         let engine = Engine::shared();
         // The user is in no group; others are let in as the socket's group would be.
         fs::set_permissions(engine.socket(), fs::Permissions::from_mode(0o666)).unwrap();
         let folder = tempfile::Builder::new().prefix("tazpod-host-").tempdir_in("/tmp").unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let host = Self { folder };
+        let host = Self { folder, user };
         fs::create_dir_all(host.path("bin")).unwrap();
         // By a process of its own: a file that another thread's child has open cannot be started.
         said(Command::new("cp").arg(tazpod()).arg(host.path("bin/tazpod")));
         for name in ["home", "Lab 1", "Lab 1/.tazpod", "other", "other/.tazpod"] {
             fs::create_dir_all(host.path(name)).unwrap();
-            chown(host.path(name), Some(USER), Some(USER)).unwrap();
+            chown(host.path(name), Some(user), Some(user)).unwrap();
         }
         host
     }
@@ -127,13 +137,13 @@ impl Host {
         let path = self.path(below);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, content).unwrap();
-        chown(&path, Some(USER), Some(USER)).unwrap();
+        chown(&path, Some(self.user), Some(self.user)).unwrap();
     }
 
     /// A command of the user's in the project.
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
-        command.current_dir(self.project()).uid(USER).gid(USER).env_clear();
+        command.current_dir(self.project()).uid(self.user).gid(self.user).env_clear();
         command.envs(self.environment()).stdin(Stdio::null());
         command
     }

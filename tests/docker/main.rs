@@ -11,5 +11,6 @@ mod image;
 mod lifecycle;
 mod lifeline;
 mod login;
+mod owner;
 mod registry;
 mod speed;

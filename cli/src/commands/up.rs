@@ -9,14 +9,15 @@ use crate::config::Config;
 use crate::docker::container::{self, Identity, failed};
 use crate::docker::engine::{About, Container, Engine, EngineError, State};
 use crate::docker::image::{self as images, Recipe};
-use crate::docker::spec::{ContainerSpec, Ghosts, SECCOMP, SETTINGS, USER_ID, Wanted};
+use crate::docker::owner::{self, Owner};
+use crate::docker::spec::{ContainerSpec, Ghosts, SECCOMP, SETTINGS, Wanted};
 use crate::docker::{self, route};
 use crate::error::{Error, Kind, Result};
 use crate::image;
 use crate::machine;
 use crate::project::Project;
 use std::fs::{self, DirBuilder};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use vault_core::format::magic::ImageFormat;
@@ -44,7 +45,8 @@ pub(crate) fn run(app: &App, args: &UpArgs) -> Result<u8> {
     let engine = docker::connect()?;
     let about = engine.about().map_err(failed("cannot ask the engine about itself"))?;
     let identity = Identity::of(&project, &config);
-    let up = Up { app, args, caller, project, config, engine, about, identity };
+    let owner = Owner::of(&project, &identity.user, &about);
+    let up = Up { app, args, caller, project, config, engine, about, identity, owner };
     up.run()
 }
 
@@ -57,6 +59,7 @@ struct Up<'a> {
     engine: Box<dyn Engine>,
     about: About,
     identity: Identity,
+    owner: Owner,
 }
 
 impl Up<'_> {
@@ -75,7 +78,6 @@ impl Up<'_> {
         match found {
             Some(there) => self.keep(&there, &spec, image.as_deref()),
             None if self.make(&spec)? => {
-                self.warn_about_owner();
                 let grants = ghosts.grants();
                 self.app
                     .ui
@@ -123,6 +125,10 @@ impl Up<'_> {
             State::Paused | State::Unsettled => return Err(container::not_running(there)),
         };
         let mut changes = spec.changes_since(there.labels.get(SETTINGS).map(String::as_str));
+        if changes.is_empty() {
+            // Whoever made it may have been interrupted before that.
+            self.adopt(&there.id, spec);
+        }
         if changes.is_empty() && image.is_some_and(|image| image != there.image_id) {
             changes.push(format!("{} is newer", spec.image));
         }
@@ -149,7 +155,10 @@ impl Up<'_> {
             }
         };
         match self.engine.start(&id) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                self.adopt(&id, spec);
+                Ok(true)
+            }
             Err(cause) => {
                 // Made by us a moment ago, and of no use to anyone.
                 let _ = self.engine.remove(&id);
@@ -246,6 +255,7 @@ impl Up<'_> {
             project: self.project.root(),
             image: &image,
             user: &self.identity.user,
+            ids: self.owner.ids(&self.identity.user),
             ghosts,
             witnesses: &witnesses,
             memories,
@@ -284,18 +294,21 @@ impl Up<'_> {
         }
     }
 
-    /// The user in the container and the person outside share the project's files.
-    fn warn_about_owner(&self) {
-        let owner = fs::metadata(self.project.root()).map(|facts| facts.uid());
-        if let Ok(owner) = owner
-            && owner != USER_ID
-            && self.identity.user != "root"
-            && !self.about.rootless
-        {
-            self.app.ui.warn(
-                &format!("the project belongs to uid {owner}, the user in the container is uid {USER_ID}"),
-                "it may not be able to write there: give the folder to that uid, or build the image with a user of yours",
-            );
+    /// Makes the user in a container that runs who the project's owner is, or says that this cannot be.
+    fn adopt(&self, container: &str, spec: &ContainerSpec) {
+        let ui = &self.app.ui;
+        let user = &spec.user;
+        match self.owner {
+            Owner::Same => {}
+            Owner::Root => ui.warn(
+                &format!("the project belongs to root as the container sees it, and the user '{user}' there cannot work with it"),
+                owner::BE_ROOT,
+            ),
+            Owner::Adopted(ids) => match owner::adopt(self.engine.as_ref(), container, spec, ids) {
+                Ok(true) => ui.notice(&format!("The user '{user}' in it has the uid {} of the project's owner.", ids.uid)),
+                Ok(false) => {}
+                Err(error) => ui.warn(&error.in_one_line(), &error.hints().join("; ")),
+            },
         }
     }
 }

@@ -5,7 +5,8 @@
 //! [`spec`] decides as pure data what a container is granted; [`container`] tells ours from those of
 //! others. [`image`] gets the image, built from a [`context`] that [`ignore`] thins out, or pulled
 //! with the [`credentials`] of the person. [`attach`] speaks to a program in a container, [`session`]
-//! joins it with the terminal, [`lifeline`] hangs it up, and [`route`] sends host commands there.
+//! joins it with the terminal, [`lifeline`] hangs it up, and [`route`] sends host commands there. [`owner`] makes the user in it
+//! who the project's owner is.
 //!
 //! What comes from the engine, from configuration files and from helpers is bounded and judged;
 //! whoever can write to the engine's socket is root on its machine all the same.
@@ -22,6 +23,7 @@ mod head;
 mod ignore;
 pub(crate) mod image;
 pub(crate) mod lifeline;
+pub(crate) mod owner;
 pub(crate) mod route;
 pub(crate) mod session;
 pub(crate) mod spec;

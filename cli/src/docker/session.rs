@@ -67,11 +67,21 @@ pub(crate) fn ask(
     container: &str,
     program: &Program,
 ) -> Result<(u8, Vec<u8>)> {
+    ask_within(engine, container, program, SILENCE)
+}
+
+/// The same for one that may be silent for longer.
+pub(crate) fn ask_within(
+    engine: &dyn Engine,
+    container: &str,
+    program: &Program,
+    silence: Duration,
+) -> Result<(u8, Vec<u8>)> {
     let (execution, mut socket) = begin(engine, container, program)?;
     let broken = |cause: io::Error| {
         Error::environment("a program in the container does not answer").caused_by(cause)
     };
-    socket.set_read_timeout(Some(SILENCE)).map_err(broken)?;
+    socket.set_read_timeout(Some(silence)).map_err(broken)?;
     let mut answer = Vec::new();
     let mut frames = Frames::default();
     let mut buffer = vec![0; 16 << 10];

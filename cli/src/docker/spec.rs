@@ -6,6 +6,7 @@
 //! luks ghosts is privileged, or gets by name what loop devices and the device mapper need.
 
 use super::engine::About;
+use super::owner::Ids;
 use crate::bridge::{Bridge, MemoryPlace};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -52,6 +53,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) project: &'a Path,
     pub(crate) image: &'a str,
     pub(crate) user: &'a str,
+    /// The uid and gid that this user has or will be given.
+    pub(crate) ids: Ids,
     pub(crate) ghosts: Ghosts,
     /// The folder of rollback witnesses on the host.
     pub(crate) witnesses: &'a Path,
@@ -188,12 +191,11 @@ impl Wanted<'_> {
         if self.ghosts == Ghosts::None {
             return BTreeMap::new();
         }
-        let id = if self.user == "root" { 0 } else { USER_ID };
         // Podman's cannot be given to a user; it is as empty and as fixed when it is root's.
         let options = if self.is_podman() {
             "ro,mode=0555,notmpcopyup".to_owned()
         } else {
-            format!("ro,uid={id},gid={id},mode=0500")
+            format!("ro,uid={},gid={},mode=0500", self.ids.uid, self.ids.gid)
         };
         let bridges = Bridge::all(MemoryPlace::Project).into_iter().map(Bridge::in_home);
         let names = bridges.chain(["secrets"]);

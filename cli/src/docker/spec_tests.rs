@@ -11,6 +11,7 @@ fn wanted(ghosts: Ghosts, engine: &About) -> Wanted<'_> {
         project: Path::new("/home/me/lab"),
         image: "tazpod:k8s",
         user: "tazpod",
+        ids: Ids { uid: USER_ID, gid: USER_ID },
         ghosts,
         witnesses: Path::new("/home/me/.local/state/tazpod/witnesses"),
         memories: Some(PathBuf::from("/home/me/lab/.gemini")),

@@ -61,12 +61,7 @@ impl Finding {
 
     /// An error of ours as something that is missing.
     pub(crate) fn from_error(area: &str, subject: &str, error: &crate::error::Error) -> Self {
-        let mut found = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(below) = cause {
-            let _ = write!(found, ": {below}");
-            cause = below.source();
-        }
+        let found = error.in_one_line();
         let fix = error.hints().join("; ");
         let fix = (!fix.is_empty()).then_some(fix);
         Self::of(area, subject, Verdict::Missing, found, fix)

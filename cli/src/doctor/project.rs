@@ -6,8 +6,9 @@ use crate::config::Config;
 use crate::config::secrets::Secrets;
 use crate::docker::container::{self, Identity};
 use crate::docker::endpoint::Endpoint;
-use crate::docker::engine::{Container, Engine, Program, State};
-use crate::docker::spec::{USER_ID, WORKSPACE};
+use crate::docker::engine::{About, Container, Engine, Program, State};
+use crate::docker::owner::{self, Owner};
+use crate::docker::spec::WORKSPACE;
 use crate::docker::{self, session};
 use crate::error::{Error, Result};
 use crate::image::{self, Image};
@@ -49,7 +50,7 @@ pub(crate) fn engine(project: &Project, config: &Config) -> Vec<Finding> {
         ));
     }
     let identity = Identity::of(project, config);
-    findings.extend(in_container(engine.as_ref(), project, config, &identity, about.rootless));
+    findings.extend(in_container(engine.as_ref(), project, config, &identity, &about));
     findings
 }
 
@@ -58,7 +59,7 @@ fn in_container(
     project: &Project,
     config: &Config,
     identity: &Identity,
-    rootless: bool,
+    about: &About,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     match identity.find(engine) {
@@ -75,13 +76,12 @@ fn in_container(
         }
         Ok(Some(found)) => findings.extend(container(engine, &found)),
     }
-    let owner = fs::metadata(project.root()).map_or(USER_ID, |facts| facts.uid());
-    if owner != USER_ID && identity.user != "root" && !rootless {
-        findings.push(Finding::weak(
+    if Owner::of(project, &identity.user, about) == Owner::Root {
+        findings.push(Finding::missing(
             "container",
             "owner",
-            format!("the project belongs to uid {owner}, the user in the container is uid {USER_ID} and may not be able to write there"),
-            "give the folder to that uid, or build the image with a user of yours",
+            format!("the project belongs to root as the container sees it, and the user '{}' there cannot work with it", identity.user),
+            owner::BE_ROOT,
         ));
     }
     findings.extend(display(config.x11(), std::env::var("DISPLAY").ok().as_deref()));
@@ -162,7 +162,9 @@ fn inside(engine: &dyn Engine, found: &Container) -> Result<Vec<Finding>> {
             .hint("use an image that has it, or copy it in by your Dockerfile"));
     }
     let report: Report = serde_json::from_slice(&answer).map_err(|cause| {
-        Error::environment("'tazpod doctor' in it answers strangely").caused_by(cause)
+        Error::environment(format!("'tazpod doctor' in it ended with {status} and told nothing"))
+            .caused_by(cause)
+            .hint("see what it says: tazpod enter -- tazpod doctor")
     })?;
     // Its memory is the host's, and its vault was looked at from here.
     let about_ghosts = report.findings.into_iter().filter(|finding| {
