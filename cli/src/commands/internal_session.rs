@@ -15,10 +15,10 @@ use crate::sync::apply::Turn;
 use crate::sync::change::{self, Change, Row};
 use crate::sync::fetch;
 use crate::sync::record::Record;
-use crate::sync::redact::{Redactor, SHORTEST};
+use crate::sync::redact::{Patterns, Redactor, SHORTEST};
 use crate::sync::variables::{Difference, OURS, Variables};
 use crate::sync::vault::OpenVault;
-use crate::sys::process;
+use crate::sys::{allocation, process};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -307,6 +307,7 @@ fn redacted(
     secrets: &Secrets,
     vault: &OpenVault,
 ) -> Result<u8> {
+    allocation::wipe_what_is_freed();
     let mut values = Vec::new();
     for mapping in secrets.all() {
         let Some(target) = change::target(mapping) else { continue };
@@ -322,6 +323,8 @@ fn redacted(
         }
         values.push(found.content);
     }
+    let patterns = Patterns::of(values.iter().map(|value| value.as_slice()));
+    drop(values);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = match child {
         Ok(child) => child,
@@ -330,21 +333,19 @@ fn redacted(
     let _ = crate::sys::signals::ignore(nix::sys::signal::Signal::SIGINT);
     let _ = crate::sys::signals::ignore(nix::sys::signal::Signal::SIGQUIT);
     let outputs = (child.stdout.take(), child.stderr.take());
-    let redactor = || Redactor::new(values.iter().map(|value| value.as_slice()));
     std::thread::scope(|scope| {
         if let Some(stdout) = outputs.0 {
-            let redactor = redactor();
-            scope.spawn(|| relay(stdout, std::io::stdout(), redactor));
+            scope.spawn(|| relay(stdout, std::io::stdout(), Redactor::new(&patterns)));
         }
         if let Some(stderr) = outputs.1 {
-            relay(stderr, std::io::stderr(), redactor());
+            relay(stderr, std::io::stderr(), Redactor::new(&patterns));
         }
     });
     let ended = child.wait();
     ended.map(code).map_err(|cause| Error::internal("cannot wait for the command").caused_by(cause))
 }
 
-fn relay(mut from: impl Read, mut to: impl Write, mut redactor: Redactor) {
+fn relay(mut from: impl Read, mut to: impl Write, mut redactor: Redactor<'_>) {
     let mut buffer = zeroize::Zeroizing::new([0_u8; 16 << 10]);
     loop {
         let count = match from.read(&mut *buffer) {

@@ -1,9 +1,11 @@
 //! Masking values in what a program writes, as it comes.
 //!
-//! Each value is looked for by itself, byte by byte (Knuth, Morris and Pratt), so that it is found
-//! however the program cuts its output. What could be the beginning of a value is held back until it
-//! is known.
+//! All values are looked for at once (Aho and Corasick), so that what a byte costs does not grow with what there is to
+//! look for, and byte by byte, so that a value is found however the program cuts its output. What could be the beginning
+//! of a value is held back until it is known.
 
+use std::collections::VecDeque;
+use std::ops::Range;
 use zeroize::Zeroizing;
 
 /// What stands in the place of a value.
@@ -15,79 +17,150 @@ pub(crate) const SHORTEST: usize = 4;
 /// Lines of longer values are masked by themselves, if they have as much as this.
 const SHORTEST_LINE: usize = 8;
 
-/// One thing to look for.
-struct Pattern {
-    text: Zeroizing<Vec<u8>>,
-    /// For each length of a match, the next shorter one that it also is.
-    shorter: Vec<u32>,
-    matched: usize,
+/// The beginning of which nothing was seen yet, where every search starts. No other leads to it, so that it stands for
+/// none too.
+const NOTHING: u32 = 0;
+
+/// Everything that is looked for, as a tree of the beginnings of texts.
+pub(crate) struct Patterns {
+    nodes: Vec<Node>,
+    /// What each first byte leads to: the one node that may have many.
+    first: [u32; 256],
 }
 
-impl Pattern {
-    fn new(text: Zeroizing<Vec<u8>>) -> Self {
-        let mut shorter = vec![0_u32; text.len()];
-        let mut length = 0_usize;
-        for at in 1..text.len() {
-            while length > 0 && text[at] != text[length] {
-                length = shorter[length - 1] as usize;
-            }
-            if text[at] == text[length] {
-                length += 1;
-            }
-            shorter[at] = u32::try_from(length).unwrap_or(0);
+/// One beginning of a text.
+#[derive(Clone, Copy, Default)]
+struct Node {
+    length: u32,
+    /// The longest other beginning that this one ends with.
+    shorter: u32,
+    /// The length of the longest whole text that this one ends with; 0 for none.
+    whole: u32,
+    /// One that is a byte longer, and the next one with the same bytes but for its last.
+    longer: u32,
+    sibling: u32,
+    byte: u8,
+}
+
+impl Patterns {
+    /// Takes the values, and the long lines of values that have several.
+    pub(crate) fn of<'v>(values: impl IntoIterator<Item = &'v [u8]>) -> Self {
+        let mut patterns = Self { nodes: vec![Node::default()], first: [NOTHING; 256] };
+        for value in values {
+            patterns.add(value);
+            // A program may show the value with its last newline cut off, or indented.
+            patterns.add(value.trim_ascii());
+            let lines = value.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+            lines.filter(|line| line.len() >= SHORTEST_LINE).for_each(|line| patterns.add(line));
         }
-        Self { text, shorter, matched: 0 }
+        patterns.link();
+        patterns
     }
 
-    /// Takes the next byte; says whether a match ends with it.
-    fn step(&mut self, byte: u8) -> bool {
-        while self.matched > 0 && self.text[self.matched] != byte {
-            self.matched = self.shorter[self.matched - 1] as usize;
+    fn node(&self, number: u32) -> &Node {
+        &self.nodes[number as usize]
+    }
+
+    fn add(&mut self, text: &[u8]) {
+        // A number counts up to 4 GiB, which the values of a pull do not have together.
+        let after = self.nodes.len().saturating_add(text.len());
+        if text.len() < SHORTEST || u32::try_from(after).is_err() {
+            return;
         }
-        if self.text[self.matched] == byte {
-            self.matched += 1;
+        let mut at = NOTHING;
+        for &byte in text {
+            at = match self.longer(at, byte) {
+                NOTHING => self.lengthen(at, byte),
+                found => found,
+            };
         }
-        if self.matched == self.text.len() {
-            self.matched = self.shorter[self.matched - 1] as usize;
-            return true;
+        let node = &mut self.nodes[at as usize];
+        node.whole = node.length;
+    }
+
+    /// The beginning that is longer by this byte; `NOTHING` if no text goes on like that.
+    fn longer(&self, at: u32, byte: u8) -> u32 {
+        if at == NOTHING {
+            return self.first[usize::from(byte)];
         }
-        false
+        let mut found = self.node(at).longer;
+        while found != NOTHING && self.node(found).byte != byte {
+            found = self.node(found).sibling;
+        }
+        found
+    }
+
+    fn lengthen(&mut self, at: u32, byte: u8) -> u32 {
+        let new = u32::try_from(self.nodes.len()).unwrap_or(NOTHING);
+        let Node { length, longer: sibling, .. } = *self.node(at);
+        self.nodes.push(Node { length: length + 1, sibling, byte, ..Node::default() });
+        self.nodes[at as usize].longer = new;
+        if at == NOTHING {
+            self.first[usize::from(byte)] = new;
+        }
+        new
+    }
+
+    /// Finds for each beginning the shorter one, from short to long.
+    fn link(&mut self) {
+        let mut waiting = VecDeque::from([NOTHING]);
+        while let Some(at) = waiting.pop_front() {
+            let mut longer = self.node(at).longer;
+            while longer != NOTHING {
+                let byte = self.node(longer).byte;
+                let shorter =
+                    if at == NOTHING { NOTHING } else { self.next(self.node(at).shorter, byte) };
+                let inherited = self.node(shorter).whole;
+                let node = &mut self.nodes[longer as usize];
+                node.shorter = shorter;
+                node.whole = node.whole.max(inherited);
+                waiting.push_back(longer);
+                longer = node.sibling;
+            }
+        }
+    }
+
+    /// The longest beginning that what was seen ends with, after one byte more.
+    fn next(&self, mut at: u32, byte: u8) -> u32 {
+        loop {
+            match self.longer(at, byte) {
+                NOTHING if at == NOTHING => return NOTHING,
+                NOTHING => at = self.node(at).shorter,
+                found => return found,
+            }
+        }
+    }
+
+    /// The longest beginning that can still become more than it is.
+    fn open(&self, mut at: u32) -> u32 {
+        while at != NOTHING && self.node(at).longer == NOTHING {
+            at = self.node(at).shorter;
+        }
+        at
     }
 }
 
 /// A stream in which values are masked.
-pub(crate) struct Redactor {
-    patterns: Vec<Pattern>,
-    /// What is not known to be harmless yet, with marks on what is part of a value.
+pub(crate) struct Redactor<'p> {
+    patterns: &'p Patterns,
+    /// The longest beginning that the stream ends with.
+    at: u32,
+    /// What is not known to be harmless yet.
     held: Zeroizing<Vec<u8>>,
-    masked: Vec<bool>,
+    /// What of it is part of a value, in order and apart from each other.
+    masked: VecDeque<Range<usize>>,
     /// Whether the last byte that went out belonged to a mask.
     in_mask: bool,
 }
 
-impl Redactor {
-    /// Makes a redactor of the values, and of the long lines of values that have several.
-    pub(crate) fn new<'v>(values: impl IntoIterator<Item = &'v [u8]>) -> Self {
-        let mut texts: Vec<&[u8]> = Vec::new();
-        for value in values {
-            texts.push(value);
-            // A program may show the value with its last newline cut off, or indented.
-            texts.push(value.trim_ascii());
-            texts.extend(
-                value
-                    .split(|byte| *byte == b'\n')
-                    .map(<[u8]>::trim_ascii)
-                    .filter(|line| line.len() >= SHORTEST_LINE),
-            );
-        }
-        texts.retain(|text| text.len() >= SHORTEST);
-        texts.sort_unstable();
-        texts.dedup();
-        let patterns = texts.into_iter().map(|text| Pattern::new(Zeroizing::new(text.to_vec())));
+impl<'p> Redactor<'p> {
+    /// Looks for these in a new stream.
+    pub(crate) fn new(patterns: &'p Patterns) -> Self {
         Self {
-            patterns: patterns.collect(),
+            patterns,
+            at: NOTHING,
             held: Zeroizing::new(Vec::new()),
-            masked: Vec::new(),
+            masked: VecDeque::new(),
             in_mask: false,
         }
     }
@@ -96,15 +169,14 @@ impl Redactor {
     pub(crate) fn push(&mut self, part: &[u8]) -> Vec<u8> {
         for &byte in part {
             self.held.push(byte);
-            self.masked.push(false);
-            for pattern in &mut self.patterns {
-                if pattern.step(byte) {
-                    let start = self.held.len().saturating_sub(pattern.text.len());
-                    self.masked.iter_mut().skip(start).for_each(|mark| *mark = true);
-                }
+            let at = self.patterns.next(self.at, byte);
+            let whole = self.patterns.node(at).whole as usize;
+            if whole > 0 {
+                self.mask(self.held.len().saturating_sub(whole));
             }
+            self.at = self.patterns.open(at);
         }
-        let open = self.patterns.iter().map(|pattern| pattern.matched).max().unwrap_or(0);
+        let open = self.patterns.node(self.at).length as usize;
         self.release(self.held.len().saturating_sub(open))
     }
 
@@ -113,15 +185,38 @@ impl Redactor {
         self.release(self.held.len())
     }
 
+    /// Marks everything from here to the end of what is held.
+    fn mask(&mut self, mut start: usize) {
+        while let Some(last) = self.masked.back().filter(|last| last.end >= start) {
+            start = start.min(last.start);
+            self.masked.pop_back();
+        }
+        self.masked.push_back(start..self.held.len());
+    }
+
     fn release(&mut self, count: usize) -> Vec<u8> {
         let mut shown = Vec::with_capacity(count);
-        for (byte, masked) in self.held.drain(..count).zip(self.masked.drain(..count)) {
-            if !masked {
-                shown.push(byte);
-            } else if !self.in_mask {
-                shown.extend_from_slice(MASK);
+        let mut at = 0;
+        while at < count {
+            let mask = self.masked.front().map_or(count..count, Clone::clone);
+            let plain = at..mask.start.clamp(at, count);
+            let hidden = plain.end..mask.end.clamp(plain.end, count);
+            if !plain.is_empty() {
+                shown.extend_from_slice(&self.held[plain.clone()]);
+                self.in_mask = false;
             }
-            self.in_mask = masked;
+            if !hidden.is_empty() && !self.in_mask {
+                shown.extend_from_slice(MASK);
+                self.in_mask = true;
+            }
+            at = hidden.end;
+            if mask.end <= count {
+                self.masked.pop_front();
+            }
+        }
+        self.held.drain(..count);
+        for mask in &mut self.masked {
+            *mask = mask.start.saturating_sub(count)..mask.end - count;
         }
         shown
     }
@@ -133,7 +228,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn redacted(values: &[&str], parts: &[&str]) -> String {
-        let mut redactor = Redactor::new(values.iter().map(|value| value.as_bytes()));
+        let patterns = Patterns::of(values.iter().map(|value| value.as_bytes()));
+        let mut redactor = Redactor::new(&patterns);
         let mut shown = Vec::new();
         for part in parts {
             shown.extend(redactor.push(part.as_bytes()));
@@ -153,10 +249,23 @@ mod tests {
 
     #[test]
     fn what_can_be_no_value_is_shown_at_once() {
-        let mut redactor = Redactor::new([b"secret".as_slice()]);
+        let patterns = Patterns::of([b"secret".as_slice()]);
+        let mut redactor = Redactor::new(&patterns);
         assert_eq!(redactor.push(b"prompt> "), b"prompt> ");
         assert_eq!(redactor.push(b"sec"), b"");
         assert_eq!(redactor.push(b"ond"), b"second");
+    }
+
+    /// Each line is looked for by itself, and every repetition ends with a whole value: were either gone through for each
+    /// byte, these would take hours.
+    #[test]
+    fn large_values_of_many_lines_and_of_one_letter_are_masked_too() {
+        let lines: String = (0..60_000)
+            .fold(String::new(), |text, line| text + &format!("line {line:010} of it\n"));
+        let letters = "a".repeat(1 << 20);
+        let shown = redacted(&[&lines, &letters], &[&lines[7..], ".", &letters, &letters, "b"]);
+        let expected = "[redacted]\n".repeat(59_999);
+        assert!(shown == format!("00000000 of it\n{expected}.[redacted]b"), "{shown:.200}");
     }
 
     proptest! {
