@@ -3,6 +3,7 @@
 
 use crate::ghost::{Project, finish, kill};
 use crate::source::Sourced;
+use harness::infisical::CLIENT_ID;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
@@ -164,6 +165,21 @@ fn processes_that_hold(text: &str) -> Vec<String> {
     found
 }
 
+/// Logs a machine identity in, whose secret nobody writes to a file.
+fn log_in_by_pipe(sourced: &Sourced, secret: &str) {
+    sourced.server.world().client_secret = secret.into();
+    let url = format!("--url={}", sourced.server.url);
+    let words = [&url, "--client-id", CLIENT_ID, "--client-secret-fd", "0"];
+    let pass = sourced.project.path().join("pass");
+    let pass = ["login", "--passphrase-file", pass.to_str().unwrap()];
+    let mut login = sourced.project.tazpod(&[&pass[..], &words].concat());
+    let mut child = login.stdin(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), secret.as_bytes()).unwrap();
+    let output = finish(child);
+    let said = format!("{output:?}");
+    assert!(output.status.success() && !said.contains(secret), "{said}");
+}
+
 #[test]
 fn no_value_or_token_is_left_anywhere_outside_of_the_vault() {
     let (disk, since) = (Disk::new(), SystemTime::now());
@@ -195,20 +211,27 @@ fn no_value_or_token_is_left_anywhere_outside_of_the_vault() {
     drop((temporary, elsewhere, crash));
     let mut victim = Command::new("sleep");
     let mut victim = victim.arg("100").env("PLANTED", &planted).spawn().unwrap();
+    let mut named = Command::new("sh");
+    let mut named =
+        named.args(["-c", "read line", &planted]).stdin(Stdio::piped()).spawn().unwrap();
     // The kernel lets the parent go on a moment before the child's new image is complete.
-    let found = || processes_that_hold(&planted).len() == 1;
+    let found = || processes_that_hold(&planted).len() == 2;
     let seen = harness::stage::within(60, found);
     let read = memories_that_hold(&planted);
     kill(i32::try_from(victim.id()).unwrap(), "KILL");
     victim.wait().unwrap();
-    assert!(seen, "an environment is not found");
-    assert_eq!(read.len(), 1, "the memory of another process is not found");
+    drop(named.stdin.take());
+    named.wait().unwrap();
+    assert!(seen, "an environment or an argument is not found");
+    assert_eq!(read.len(), 2, "the memory of another process is not found");
 
     // A whole life: log in, pull, a shell's environment, a failed pull, a killed one.
     let project = Project::within(&disk.mounted);
     let made = project.run("true");
     assert!(made.status.success(), "{made:?}");
     let sourced = Sourced::of(project);
+    let client = canary("client");
+    log_in_by_pipe(&sourced, &client);
     let (file, variable, migrated) = (canary("file"), canary("variable"), canary("migrated"));
     sourced.set("FILE", &file.repeat(40));
     sourced.set("VARIABLE", &variable);
@@ -236,7 +259,7 @@ fn no_value_or_token_is_left_anywhere_outside_of_the_vault() {
     assert!(!failed.status.success());
     let token = sourced.server.world().issue();
     sourced.project.assert_nothing_left();
-    for secret in [&file, &variable] {
+    for secret in [&file, &variable, &client] {
         assert!(!words.contains(secret.as_str()), "in what was printed: {words}");
         assert!(!disk.holds(secret), "on the disk: {secret}");
         assert_eq!(places_that_hold(secret, &disk.mounted, since), Vec::<PathBuf>::new());
@@ -246,6 +269,7 @@ fn no_value_or_token_is_left_anywhere_outside_of_the_vault() {
     // The tokens share their beginning; none of them may be there.
     let start = token.get(..token.len().min(24)).unwrap();
     let session = sourced.as_they_are("cat ~/.infisical/tazpod-sessions.json");
+    assert!(session.contains(&client), "the login is not in the vault");
     let kept = session.split("\"token\": \"").nth(1).or(session.split("\"token\":\"").nth(1));
     let kept = kept.and_then(|rest| rest.split('"').next()).unwrap();
     assert!(!disk.holds(kept), "the token is on the disk");

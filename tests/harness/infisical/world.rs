@@ -53,6 +53,8 @@ pub struct World {
     pub token_life: (u64, u64),
     /// Logins that the client secret is still good for.
     pub logins_left: Option<u32>,
+    /// What the client logs in with: [`CLIENT_SECRET`], unless a test wants another.
+    pub client_secret: String,
     /// Whether the identity is no member of the project.
     pub outsider: bool,
     pub(super) folders: BTreeMap<(String, String), Folder>,
@@ -75,6 +77,7 @@ impl World {
             v3_only: false,
             token_life: (7200, 0),
             logins_left: None,
+            client_secret: CLIENT_SECRET.into(),
             outsider: false,
             folders: BTreeMap::new(),
             tokens: BTreeMap::new(),
@@ -131,7 +134,7 @@ impl World {
         if id != CLIENT_ID || self.failures >= LOCKOUT || self.logins_left == Some(0) {
             return Err(Refusal::Unknown);
         }
-        if secret != CLIENT_SECRET {
+        if secret != self.client_secret {
             self.failures += 1;
             return Err(Refusal::Unknown);
         }
