@@ -262,6 +262,38 @@ fn an_open_ghost_is_refreshed_in_place_offline_dry_pruned_and_as_json() {
 }
 
 #[test]
+fn a_dry_run_leaves_the_vault_as_it_was() {
+    let sourced = Sourced::new();
+    sourced.set("A", "a");
+    sourced.map("{name: A, file: a}");
+    let before = sourced.as_they_are("cd ~/secrets; find . | sort; stat -c %Y .");
+    let output = finish(sourced.project.verb("pull", &["--dry-run"]).spawn().unwrap());
+    assert!(said(&output.stderr).contains("added      A  a\n"), "{output:?}");
+    assert_eq!(sourced.as_they_are("cd ~/secrets; find . | sort; stat -c %Y ."), before);
+}
+
+#[test]
+fn quiet_says_nothing_of_a_pull_that_went_well() {
+    let sourced = Sourced::new();
+    sourced.set("A", "a");
+    sourced.map("{name: A, file: a}");
+    let command = sourced.project.verb("pull", &["-q", "--", "cat", "../home/secrets/a"]).spawn();
+    let output = finish(command.unwrap());
+    assert_eq!((said(&output.stdout), said(&output.stderr)), ("a".into(), String::new()));
+}
+
+#[test]
+fn secrets_of_no_project_are_an_error_with_its_place() {
+    let sourced = Sourced::new();
+    sourced.write("secrets.yml", "config: {project: ''}\nsecrets:\n- {name: A, file: a}\n");
+    let output = sourced.run("touch ran");
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+    let words = "secrets.yml:3:1: secrets are named, but no project that has them";
+    assert!(said(&output.stderr).contains(words), "{output:?}");
+    assert!(!sourced.project.path().join("project/ran").exists());
+}
+
+#[test]
 fn links_in_the_vault_are_not_followed_and_named_with_their_place() {
     let sourced = Sourced::new();
     sourced.set("A", "secret");

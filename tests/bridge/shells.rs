@@ -186,3 +186,48 @@ fn run_hands_on_environment_and_status_and_masks_values() {
         format!("{} run --redact -- sh -c 'echo $A; kill -TERM $$'; echo =$?", program().display());
     assert_eq!(sourced.good(&inside), "[redacted]\n=143\n");
 }
+
+/// A command that counts on secrets which no pull has brought yet.
+#[test]
+fn run_starts_nothing_without_the_secrets_that_it_promises() {
+    let sourced = Sourced::new();
+    sourced.set("A", "a");
+    sourced.map("{name: A, env: A}\n{name: B, env: B, optional: true}");
+    let run = || {
+        let words = ["--", "sh", "-c", "echo \"<$A$B>\"; touch ran"];
+        finish(sourced.project.verb("run", &words).spawn().unwrap())
+    };
+    let lacking = run();
+    assert_eq!(lacking.status.code(), Some(68), "{lacking:?}");
+    assert!(said(&lacking.stderr).contains("the vault does not have A"), "{lacking:?}");
+    assert!(!sourced.project.path().join("project/ran").exists(), "it ran");
+    let inside = format!("{} run -- true; echo =$?", program().display());
+    assert_eq!(sourced.as_they_are(&inside), "=68\n");
+    sourced.good("true");
+    assert_eq!(said(&run().stdout), "<a>\n");
+}
+
+/// With more than the kernel takes no program starts, not even the shell in which that could be mended.
+#[test]
+fn a_shell_starts_whatever_the_variables_would_take_together() {
+    let sourced = Sourced::new();
+    let names: Vec<String> = (0..24).map(|number| format!("V{number}")).collect();
+    for name in &names {
+        sourced.set(name, &"x".repeat(120_000));
+    }
+    let map = |more: &str| {
+        names.iter().fold(String::new(), |text, name| {
+            format!("{text}{{name: {name}, file: {name}, env: {name}{more}}}\n")
+        })
+    };
+    sourced.map(&map(""));
+    assert_eq!(sourced.good("cat \"$V23\" | wc -c"), "120000\n");
+    // The values are there already; now they are wanted in variables.
+    sourced.map(&map(", value_in_env: true"));
+    let sum = "/bin/sh -c 'env | grep -c ^V'";
+    assert_eq!(sourced.as_they_are(sum), "8\n");
+    let refused = sourced.run("true");
+    assert_eq!(refused.status.code(), Some(78), "{refused:?}");
+    let words = "the value of 'V8' is more than the 1 MiB of all variables leaves";
+    assert!(said(&refused.stderr).contains(words), "{refused:?}");
+}

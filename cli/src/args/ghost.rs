@@ -64,7 +64,7 @@ pub(crate) struct PullArgs {
     #[command(flatten)]
     pub(crate) secrets: SecretsArgs,
     /// Run this command instead of a shell; the ghost ends with its status
-    #[arg(last = true, value_name = "CMD")]
+    #[arg(last = true, value_name = "CMD", conflicts_with = "dry_run")]
     pub(crate) command: Vec<OsString>,
 }
 
@@ -76,7 +76,7 @@ pub(crate) struct SecretsArgs {
     #[arg(long, conflicts_with_all = ["dry_run", "prune"])]
     pub(crate) offline: bool,
     /// Show what would change; write nothing and start nothing
-    #[arg(long, conflicts_with = "command")]
+    #[arg(long)]
     pub(crate) dry_run: bool,
     /// Remove secrets from the vault that secrets.yml does not name any more
     #[arg(long)]
@@ -88,7 +88,8 @@ pub(crate) struct SecretsArgs {
 
 /// Run one command with the secrets in its environment, as the last pull left them
 ///
-/// In a ghost the command runs there; elsewhere the vault is opened for it. Nothing is fetched.
+/// In a ghost the command runs there; elsewhere the vault is opened for it. Nothing is fetched, and nothing runs while
+/// the vault lacks a secret that is not optional.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct RunArgs {
     #[command(flatten)]
@@ -103,12 +104,16 @@ pub(crate) struct RunArgs {
 
 /// The first program of a session in a ghost.
 #[derive(Args, Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct SessionArgs {
     #[command(flatten)]
     pub(crate) secrets: SecretsArgs,
     /// Leave the secrets as they are, and say nothing about them
     #[arg(long)]
     pub(crate) keep: bool,
+    /// Start nothing while the vault lacks a secret that is not optional
+    #[arg(long)]
+    pub(crate) whole: bool,
     /// The command is a shell, which starts even if the secrets cannot be pulled
     #[arg(long)]
     pub(crate) shell: bool,

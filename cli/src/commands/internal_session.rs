@@ -43,6 +43,9 @@ pub(crate) fn run(app: &App, args: &SessionArgs) -> Result<u8> {
             .hint("run 'tazpod pull'"));
     };
     let pulled = if args.keep { Ok(()) } else { pull(app, &ghost, &args.secrets, Output::Notices) };
+    if args.whole {
+        refuse_lacking(&app.secrets(&ghost.project)?, &ghost.vault)?;
+    }
     if args.secrets.dry_run {
         return pulled.map(|()| 0);
     }
@@ -79,16 +82,15 @@ pub(crate) fn pull(
     if args.offline {
         return offline(app, &secrets, &ghost.vault, args, output);
     }
+    let names_any = secrets.all().iter().any(|mapping| change::target(mapping).is_some());
     let origin = secrets.origin();
     let project = match (&origin.project, &origin.slug) {
         (Some(id), _) => ProjectRef::Id(id.clone()),
         (None, Some(slug)) => ProjectRef::Slug(slug.clone()),
+        (None, None) if names_any => return Err(secrets.refuse_without_project()),
         (None, None) => return Ok(()),
     };
-    let record = Record::load(&ghost.vault);
-    if !secrets.all().iter().any(|mapping| change::target(mapping).is_some())
-        && record.age().is_none()
-    {
+    if !names_any && Record::load(&ghost.vault).is_empty() {
         return Ok(());
     }
     let (settings, folders) = (settings(&secrets, ghost), folders(&ghost.vault));
@@ -101,14 +103,14 @@ pub(crate) fn pull(
         Err(error) if login_inside::offer(app, &error, &settings, &folders)? => fetch()?,
         fetched => fetched?,
     };
-    let turn = Turn::take(&ghost.vault)?;
-    // Read again in our turn: another pull may have written meanwhile.
+    // Who only looks takes no turn, and leaves the vault as it is.
+    let turn = if args.dry_run { None } else { Some(Turn::take(&ghost.vault)?) };
+    // In our turn: another pull may have written meanwhile.
     let record = Record::load(&ghost.vault);
     let plan = change::plan(&ghost.vault, &secrets, answers, &record, args.prune)?;
-    if !args.dry_run {
-        turn.apply(&ghost.vault, &plan, source)?;
+    if let Some(turn) = turn {
+        turn.apply(&ghost.vault, &plan, record, source)?;
     }
-    drop(turn);
     show(app, &plan.rows, args, output, None)
 }
 
@@ -125,24 +127,22 @@ fn offline(
         None if secrets.all().is_empty() => return Ok(()),
         None => app.ui.notice("Offline: no secrets were pulled into this vault yet."),
     }
-    let rows = change::offline(vault, secrets);
-    let missing: Vec<&str> = rows
-        .iter()
-        .filter(|row| row.change == Change::Missing && !is_optional(secrets, row))
-        .map(|row| row.name.as_str())
-        .collect();
     if args.json {
-        show(app, &rows, args, output, age)?;
+        show(app, &change::offline(vault, secrets), args, output, age)?;
     }
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(Error::new(Kind::Refused, format!("the vault does not have {}", missing.join(", ")))
-        .hint("'tazpod pull' without --offline fetches them"))
+    refuse_lacking(secrets, vault)
 }
 
-fn is_optional(secrets: &Secrets, row: &Row) -> bool {
-    secrets.all().iter().any(|mapping| mapping.optional && mapping.name == row.name)
+/// Refuses to go on while the vault lacks what no pull may have left out.
+fn refuse_lacking(secrets: &Secrets, vault: &OpenVault) -> Result<()> {
+    let rows = change::offline(vault, secrets);
+    let lacking = rows.iter().filter(|row| row.change == Change::Missing && !row.optional);
+    let names: Vec<&str> = lacking.map(|row| row.name.as_str()).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Refused, format!("the vault does not have {}", names.join(", ")))
+        .hint("'tazpod pull' fetches what secrets.yml names"))
 }
 
 /// Returns what secrets.yml says about the source.
@@ -364,20 +364,17 @@ fn relay(mut from: impl Read, mut to: impl Write, mut redactor: Redactor<'_>) {
 }
 
 /// Returns the words that make a session of a ghost begin with this program.
-pub(crate) fn words(
-    args: &SecretsArgs,
-    keep: bool,
-    shell: bool,
-    redact: bool,
-) -> Vec<&'static str> {
+pub(crate) fn words(args: &SessionArgs, quiet: bool) -> Vec<&'static str> {
     let options = [
-        ("--offline", args.offline),
-        ("--dry-run", args.dry_run),
-        ("--prune", args.prune),
-        ("--json", args.json),
-        ("--keep", keep),
-        ("--shell", shell),
-        ("--redact", redact),
+        ("--quiet", quiet),
+        ("--offline", args.secrets.offline),
+        ("--dry-run", args.secrets.dry_run),
+        ("--prune", args.secrets.prune),
+        ("--json", args.secrets.json),
+        ("--keep", args.keep),
+        ("--whole", args.whole),
+        ("--shell", args.shell),
+        ("--redact", args.redact),
     ];
     let given = options.into_iter().filter(|(_, given)| *given).map(|(word, _)| word);
     std::iter::once("internal-session").chain(given).collect()

@@ -42,6 +42,8 @@ pub(crate) struct What {
     pub(crate) secrets: SecretsArgs,
     /// Whether they stay as they are.
     pub(crate) keep: bool,
+    /// Whether nothing starts without all of them.
+    pub(crate) whole: bool,
     /// Whether their values are masked in what the command prints.
     pub(crate) redact: bool,
     /// The command; empty for a shell.
@@ -56,14 +58,23 @@ impl What {
 
     /// Returns the words for our own program, which runs first in the ghost where the project says
     /// anything about secrets.
-    fn through(&self, project: &Project) -> Vec<Raw> {
+    fn through(&self, project: &Project, quiet: bool) -> Vec<Raw> {
         let asked = self.secrets != SecretsArgs::default() || self.redact;
         if !asked && !project.secrets_file().exists() {
             return Vec::new();
         }
-        let words =
-            internal_session::words(&self.secrets, self.keep, self.command.is_empty(), self.redact);
-        words.into_iter().map(Raw::from).collect()
+        internal_session::words(&self.session(), quiet).into_iter().map(Raw::from).collect()
+    }
+
+    fn session(&self) -> SessionArgs {
+        SessionArgs {
+            secrets: self.secrets.clone(),
+            keep: self.keep,
+            whole: self.whole,
+            shell: self.command.is_empty(),
+            redact: self.redact,
+            command: self.command.clone(),
+        }
     }
 }
 
@@ -72,14 +83,7 @@ pub(crate) fn run(app: &App, args: &PullArgs) -> Result<u8> {
     let what = What { secrets: args.secrets.clone(), ..What::of(&args.command) };
     let Some(ghost) = app.open_vault()? else { return open(app, &args.open, &what) };
     if !args.command.is_empty() {
-        let session = SessionArgs {
-            secrets: args.secrets.clone(),
-            keep: false,
-            shell: false,
-            redact: false,
-            command: args.command.clone(),
-        };
-        return internal_session::run(app, &session);
+        return internal_session::run(app, &what.session());
     }
     internal_session::protect()?;
     internal_session::pull(app, &ghost, &args.secrets, Output::Results).map(|()| 0)
@@ -111,7 +115,7 @@ pub(crate) fn open_with(app: &App, args: &OpenArgs, what: &What, secret: Given) 
     let home = caller.home.canonicalize().unwrap_or_else(|_| caller.home.clone());
     inside.push((MOUNT_POINT.into(), home.join("secrets").into()));
     let mut session = open::session(&what.command, inside, caller.uid);
-    session.through = what.through(&project);
+    session.through = what.through(&project, app.ui.is_quiet());
     if config.ghost_home() == GhostHome::Private {
         session.private_home = Some(caller.home.join("secrets/.home").into());
     }

@@ -203,6 +203,12 @@ impl Secrets {
         }
     }
 
+    /// Makes the error of a file that names secrets, but not where they are.
+    pub(crate) fn refuse_without_project(&self) -> Error {
+        self.refuse_at(&[Step::Key("secrets")], "secrets are named, but no project that has them")
+            .hint("'project' below 'config' takes its id, 'slug' its short name")
+    }
+
     fn refuse_at(&self, path: &[Step<'_>], what: &str) -> Error {
         let shown = &self.shown;
         match locate::place(&self.bytes, path) {

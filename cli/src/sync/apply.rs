@@ -9,12 +9,13 @@ use super::record::{FILE, Record};
 use super::vault::OpenVault;
 use crate::error::{Error, Kind, Result};
 use crate::sys::folder;
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::Permissions;
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Our folder in the vault, and where contents are staged in it.
@@ -52,46 +53,77 @@ impl Turn {
         }
         folder::make(&ours, STAGE, 0o700).map_err(failed)?;
         let stage = folder::open_folder_within(&ours, Path::new(STAGE)).map_err(failed)?;
-        for left in folder::names(&stage, MOST_STAGED).map_err(failed)? {
-            folder::remove_file(&stage, &left).map_err(failed)?;
-        }
+        clear(&stage).map_err(failed)?;
         Ok(Self { _lock: lock, stage })
     }
 
-    /// Writes everything, or leaves everything as it was and says why.
-    pub(crate) fn apply(&self, vault: &OpenVault, plan: &Plan, from: &str) -> Result<()> {
-        let record = Record::new(from, plan.kept.clone());
-        let record = record.encode().map_err(|cause| cannot("write the record", cause))?;
+    /// Writes everything, or leaves everything as it was and says why. `record` is what the vault had before.
+    pub(crate) fn apply(
+        &self,
+        vault: &OpenVault,
+        plan: &Plan,
+        record: Record,
+        from: &str,
+    ) -> Result<()> {
+        let outcome = self.write(vault, plan, record, from);
+        if outcome.is_err() {
+            // What nobody will place must not fill the vault until the next pull.
+            let _ = clear(&self.stage);
+        }
+        outcome
+    }
+
+    fn write(&self, vault: &OpenVault, plan: &Plan, mut record: Record, from: &str) -> Result<()> {
+        let failed = |what: &'static str| move |cause| cannot(what, cause);
         let mut staged = Vec::new();
+        // Every file of ours is named by the record at every moment, so that none is ever forgotten.
+        if record.add(&plan.kept) {
+            let name = self.stage_record("0", &record).map_err(failed("write the record"))?;
+            staged.push((name, Path::new(FILE)));
+        }
         for write in &plan.writes {
             let content = write.value.expose().as_bytes();
             let name = self
                 .stage(staged.len(), content, write.permissions)
-                .map_err(|cause| cannot("write the secrets into the vault", cause))?;
+                .map_err(failed("write the secrets into the vault"))?;
             staged.push((name, write.target.as_path()));
         }
-        let name = self
-            .stage(staged.len(), &record, 0o600)
-            .map_err(|cause| cannot("write the record", cause))?;
-        staged.push((name, Path::new(FILE)));
+        let removals: Vec<&Path> = plan.removals.iter().map(PathBuf::as_path).collect();
+        let now = Record::new(from, plan.kept.clone());
+        let now = self.stage_record("record", &now).map_err(failed("write the record"))?;
+        let places = staged.iter().map(|(_, target)| *target).chain(removals.iter().copied());
+        prepare(vault, places).map_err(|(target, cause)| {
+            cannot(&format!("write to the folder of '{}'", target.display()), cause)
+                .hint("the secrets are as they were")
+        })?;
         // Twice: one reaches the disk of a file system of the kernel's, the other our own server.
         folder::sync_all(&self.stage)
             .and_then(|()| folder::sync(&self.stage))
-            .map_err(|cause| cannot("make the secrets durable", cause))?;
+            .map_err(failed("make the secrets durable"))?;
         self.place(vault, &staged).map_err(|(target, cause)| {
-            cannot(&format!("put '{target}' in its place"), cause)
+            Error::environment(format!("cannot put '{target}' in its place"))
+                .caused_by(cause)
                 .hint("what was placed before it is new, everything else as it was")
         })?;
-        for target in &plan.removals {
+        for target in removals {
             remove(vault, target)
                 .map_err(|cause| cannot(&format!("remove '{}'", target.display()), cause))?;
         }
-        folder::sync(&self.stage).map_err(|cause| cannot("make the secrets durable", cause))
+        self.place(vault, &[(now, Path::new(FILE))])
+            .map_err(|(_, cause)| cannot("write the record", cause))?;
+        folder::sync(&self.stage).map_err(failed("make the secrets durable"))
+    }
+
+    fn stage_record(&self, name: &str, record: &Record) -> io::Result<OsString> {
+        self.stage_as(OsString::from(name), &record.encode()?, 0o600)
     }
 
     /// Writes one content beside all places; closing hands it to the file system.
     fn stage(&self, number: usize, content: &[u8], permissions: u32) -> io::Result<OsString> {
-        let name = OsString::from(number.to_string());
+        self.stage_as(OsString::from(number.to_string()), content, permissions)
+    }
+
+    fn stage_as(&self, name: OsString, content: &[u8], permissions: u32) -> io::Result<OsString> {
         let mut file = folder::create_file(&self.stage, &name, 0o600)?;
         file.write_all(content)?;
         if file.metadata()?.permissions().mode() & 0o7777 != permissions {
@@ -100,7 +132,7 @@ impl Turn {
         Ok(name)
     }
 
-    /// Puts staged contents in their places, the record last.
+    /// Puts staged contents in their places, in this order.
     fn place(
         &self,
         vault: &OpenVault,
@@ -124,6 +156,30 @@ impl Turn {
     }
 }
 
+/// Removes what is staged.
+fn clear(stage: &OwnedFd) -> io::Result<()> {
+    for left in folder::names(stage, MOST_STAGED)? {
+        folder::remove_file(stage, &left)?;
+    }
+    Ok(())
+}
+
+/// Makes the folders that are missing, and finds that something may be put into every one: what stands in the way of the
+/// last file must be known before the first is placed.
+fn prepare<'p>(
+    vault: &OpenVault,
+    places: impl Iterator<Item = &'p Path>,
+) -> std::result::Result<(), (&'p Path, io::Error)> {
+    let mut seen = BTreeSet::new();
+    for target in places.filter(|target| seen.insert(target.parent())) {
+        vault
+            .parent_of(target)
+            .and_then(|(parent, _)| folder::may_change(parent))
+            .map_err(|cause| (target, cause))?;
+    }
+    Ok(())
+}
+
 fn remove(vault: &OpenVault, target: &Path) -> io::Result<()> {
     let parent = target.parent().unwrap_or(Path::new(""));
     let parent = folder::open_folder_within(vault.root(), parent)?;
@@ -136,3 +192,6 @@ fn cannot(what: &str, cause: io::Error) -> Error {
     let error = error.caused_by(cause);
     if full { error.hint("the vault is full; what it had is unchanged") } else { error }
 }
+
+#[cfg(test)]
+mod tests;

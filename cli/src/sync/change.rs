@@ -2,7 +2,7 @@
 
 use super::fetch::Answer;
 use super::record::{Kept, Record};
-use super::variables::fits;
+use super::variables::Room;
 use super::vault::OpenVault;
 use crate::config::secrets::{Mapping, Secrets};
 use crate::error::{Error, Kind, Result};
@@ -49,6 +49,9 @@ pub(crate) struct Row {
     pub(crate) env: Option<String>,
     /// What happens to it.
     pub(crate) change: Change,
+    /// Whether it may be missing.
+    #[serde(skip)]
+    pub(crate) optional: bool,
 }
 
 /// A file to be written.
@@ -93,13 +96,14 @@ pub(crate) fn plan(
     prune: bool,
 ) -> Result<Plan> {
     let mut plan = Plan::default();
+    let mut room = Room::default();
     for (number, (mapping, answer)) in secrets.all().iter().zip(answers).enumerate() {
         let Some(target) = target(mapping) else { continue };
         let change = match answer {
             Answer::Missing => Change::Missing,
             Answer::Hidden => Change::Hidden,
             Answer::Value(value) => {
-                judge(secrets, number, mapping, &value)?;
+                judge(secrets, number, mapping, &value, &mut room)?;
                 let change = compare(vault, &target, &value, mapping.permissions)
                     .map_err(|what| secrets.refuse(number, "file", &what))?;
                 if change != Change::Unchanged {
@@ -112,7 +116,7 @@ pub(crate) fn plan(
         plan.rows.push(row(mapping, change));
         plan.kept.push(Kept::of(mapping, &target));
     }
-    refuse_absent(secrets, &plan.rows)?;
+    refuse_absent(&plan.rows)?;
     plan_unmapped(vault, record, prune, &mut plan);
     Ok(plan)
 }
@@ -134,18 +138,26 @@ fn row(mapping: &Mapping, change: Change) -> Row {
         file: mapping.file.clone(),
         env: mapping.variable.as_ref().map(|variable| variable.name.clone()),
         change,
+        optional: mapping.optional,
     }
 }
 
-fn judge(secrets: &Secrets, number: usize, mapping: &Mapping, value: &SecretValue) -> Result<()> {
+fn judge(
+    secrets: &Secrets,
+    number: usize,
+    mapping: &Mapping,
+    value: &SecretValue,
+    room: &mut Room,
+) -> Result<()> {
     match &mapping.variable {
-        Some(variable) if variable.holds_value => fits(&variable.name, value.expose().as_bytes())
-            .map_err(|why| {
+        Some(variable) if variable.holds_value => {
+            room.take(&variable.name, value.expose().as_bytes()).map_err(|why| {
                 let what = format!("the value of '{}' {why}", mapping.name);
                 secrets
                     .refuse(number, "env", &what)
                     .hint("put it into a file, and the file's path into the variable")
-            }),
+            })
+        }
         _ => Ok(()),
     }
 }
@@ -181,18 +193,10 @@ fn compare(
 }
 
 /// Names all that are missing at once, so that one run tells everything.
-fn refuse_absent(secrets: &Secrets, rows: &[Row]) -> Result<()> {
-    let optional = |name: &str, env: &str, path: &str| {
-        secrets.all().iter().any(|mapping| {
-            mapping.optional
-                && (mapping.name.as_str(), mapping.environment.as_str(), mapping.folder.as_str())
-                    == (name, env, path)
-        })
-    };
+fn refuse_absent(rows: &[Row]) -> Result<()> {
     let absent = |change: Change| {
         rows.iter()
-            .filter(|row| row.change == change)
-            .filter(|row| !optional(&row.name, &row.environment, &row.path))
+            .filter(|row| row.change == change && !row.optional)
             .map(|row| format!("{} ({} {})", row.name, row.environment, row.path))
             .collect::<Vec<_>>()
     };

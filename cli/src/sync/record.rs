@@ -4,6 +4,7 @@ use super::change::{Change, Row};
 use super::vault::OpenVault;
 use crate::config::secrets::Mapping;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -56,6 +57,7 @@ impl Kept {
             file: is_file.then(|| self.target.clone()),
             env: self.variable.clone(),
             change,
+            optional: true,
         }
     }
 }
@@ -76,6 +78,19 @@ impl Record {
     pub(super) fn new(from: &str, kept: Vec<Kept>) -> Self {
         let at = SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs());
         Self { at, from: Some(from.to_owned()), kept }
+    }
+
+    /// Whether no pull has ever written anything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.at.is_none() && self.kept.is_empty()
+    }
+
+    /// Names these secrets too; true if one of them was not named yet.
+    pub(super) fn add(&mut self, more: &[Kept]) -> bool {
+        let before = self.kept.len();
+        let known: BTreeSet<PathBuf> = self.kept.iter().map(|kept| kept.target.clone()).collect();
+        self.kept.extend(more.iter().filter(|kept| !known.contains(&kept.target)).cloned());
+        self.kept.len() > before
     }
 
     pub(super) fn encode(&self) -> io::Result<Vec<u8>> {

@@ -17,15 +17,33 @@ pub(crate) const OURS: &str = "TAZPOD_VARIABLES";
 /// What the kernel takes for one variable, its name and two more bytes included.
 const LARGEST: usize = 128 << 10;
 
-/// Says why a value cannot be in a variable.
-pub(super) fn fits(name: &str, value: &[u8]) -> Result<(), &'static str> {
-    if value.contains(&0) {
-        return Err("has a NUL byte, which no variable can hold");
+/// What all variables may take together. The kernel starts no program with more than 2 MiB, unless told otherwise, of
+/// which what was there before and the arguments take their part: a shell with too much starts nothing any more.
+const ALL: usize = 1 << 20;
+
+/// What there is left for variables.
+pub(super) struct Room(usize);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(ALL)
     }
-    if name.len() + value.len() + 2 > LARGEST {
-        return Err("is larger than the 128 KiB that a variable can hold");
+}
+
+impl Room {
+    /// Takes what a variable needs, or says why it cannot have this value.
+    pub(super) fn take(&mut self, name: &str, value: &[u8]) -> Result<(), &'static str> {
+        if value.contains(&0) {
+            return Err("has a NUL byte, which no variable can hold");
+        }
+        let size = name.len() + value.len() + 2;
+        if size > LARGEST {
+            return Err("is larger than the 128 KiB that a variable can hold");
+        }
+        self.0 =
+            self.0.checked_sub(size).ok_or("is more than the 1 MiB of all variables leaves")?;
+        Ok(())
     }
-    Ok(())
 }
 
 /// Variables and their values.
@@ -41,6 +59,7 @@ impl Variables {
     /// Reads them from the vault, as the last pull left it.
     pub(crate) fn of(secrets: &Secrets, vault: &OpenVault) -> Self {
         let mut variables = Self::default();
+        let mut room = Room::default();
         for mapping in secrets.all() {
             let (Some(variable), Some(target)) = (&mapping.variable, target(mapping)) else {
                 continue;
@@ -48,7 +67,8 @@ impl Variables {
             let path = vault.path(&target);
             let value = if variable.holds_value {
                 match vault.read(&target, LARGEST) {
-                    Ok(Some(found)) => fits(&variable.name, &found.content)
+                    Ok(Some(found)) => room
+                        .take(&variable.name, &found.content)
                         .map(|()| found.content)
                         .map_err(|why| format!("its value {why}")),
                     Ok(None) => Err("it was not pulled yet".to_owned()),
@@ -280,9 +300,13 @@ mod tests {
 
     #[test]
     fn what_no_variable_can_hold_is_told() {
-        assert!(fits("A", b"").is_ok() && fits("A", "ü\r\n".as_bytes()).is_ok());
-        assert!(fits("A", b"a\0b").is_err());
-        assert!(fits("A", &vec![b'x'; LARGEST - 3]).is_ok());
-        assert!(fits("A", &vec![b'x'; LARGEST - 2]).is_err());
+        let fits = |value: &[u8]| Room::default().take("A", value).is_ok();
+        assert!(fits(b"") && fits("ü\r\n".as_bytes()));
+        assert!(!fits(b"a\0b"));
+        assert!(fits(&vec![b'x'; LARGEST - 3]) && !fits(&vec![b'x'; LARGEST - 2]));
+        let mut room = Room::default();
+        let large = vec![b'x'; 100_000];
+        let taken = (0..20).filter(|_| room.take("A", &large).is_ok()).count();
+        assert_eq!((taken, room.take("A", b"small").is_ok()), (10, true));
     }
 }

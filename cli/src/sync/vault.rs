@@ -59,6 +59,12 @@ impl OpenVault {
         (is_mount && same).then(|| Self { root, shown: shown.to_owned() })
     }
 
+    /// Takes a folder for a vault.
+    #[cfg(test)]
+    pub(super) fn of_folder(path: &Path) -> Self {
+        Self { root: folder::open(path).expect("a folder"), shown: path.to_owned() }
+    }
+
     /// Returns the vault's root.
     pub(super) fn root(&self) -> &OwnedFd {
         &self.root

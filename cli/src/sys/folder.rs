@@ -209,6 +209,13 @@ pub(crate) fn make_link(parent: impl AsFd, name: &OsStr, target: &OsStr) -> io::
     Ok(rustix::fs::symlinkat(target, parent, name)?)
 }
 
+/// Finds that entries of an open folder may be made, replaced and removed.
+pub(crate) fn may_change(folder: impl AsFd) -> io::Result<()> {
+    use rustix::fs::{Access, AtFlags};
+    let access = Access::WRITE_OK | Access::EXEC_OK;
+    Ok(rustix::fs::accessat(folder, ".", access, AtFlags::EACCESS)?)
+}
+
 /// Waits until the entries of an open folder are on the disk.
 pub(crate) fn sync(folder: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::fsync(folder)?)
