@@ -83,7 +83,7 @@ impl Drop for Registry {
 }
 
 /// A system of a few programs: a registry is handed every layer compressed, which takes the engine long.
-fn small(base: &str) -> String {
+pub(crate) fn small(base: &str) -> String {
     format!(
         "FROM {base} AS whole
 RUN useradd --create-home tazpod && mkdir /few && cd /few && mkdir bin && \

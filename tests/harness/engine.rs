@@ -33,15 +33,23 @@ impl Engine {
     /// Without root, and when the engine does not start.
     pub fn shared() -> &'static Self {
         static ENGINE: OnceLock<Engine> = OnceLock::new();
-        ENGINE.get_or_init(Self::start)
+        ENGINE.get_or_init(|| Self::start("", ""))
     }
 
-    fn start() -> Self {
+    /// Starts another engine whose disk has only this much room, as `mount` writes it. It ends when it is dropped.
+    ///
+    /// # Panics
+    /// Without root, and when the engine does not start.
+    pub fn with_room(size: &str) -> Self {
+        Self::start("-small", size)
+    }
+
+    fn start(suffix: &str, size: &str) -> Self {
         assert!(
             nix::unistd::Uid::effective().is_root(),
             "this test needs root: run it by tests/run"
         );
-        let name = format!("tazpod-engine-{}", std::process::id());
+        let name = format!("tazpod-engine-{}{suffix}", std::process::id());
         // Paths of sockets are short; data goes where the build has room for it.
         let run = PathBuf::from("/tmp").join(&name);
         let data = target().join("engine").join(&name);
@@ -49,7 +57,10 @@ impl Engine {
             fs::create_dir_all(folder).expect("room for an engine");
         }
         let mut keeper = Command::new("sh");
-        keeper.args(["-c", include_str!("engine.sh"), "engine"]).args([&run, &data]).arg(&name);
+        keeper
+            .args(["-c", include_str!("engine.sh"), "engine"])
+            .args([&run, &data])
+            .args([&name, size]);
         keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         // A group of its own: what ends the tests must not end those who clean up after them.
         let keeper = keeper.process_group(0).spawn().expect("a shell");

@@ -1,5 +1,6 @@
 //! Getting the container's image: built from the project, or pulled from its registry.
 
+use super::build_log::BuildLog;
 use super::container::failed;
 use super::context::Context;
 use super::credentials;
@@ -28,22 +29,26 @@ pub(crate) fn build(ui: &Ui, engine: &dyn Engine, tag: &str, recipe: Recipe) -> 
     ui.notice(&format!("Building {tag} from {}.", recipe.dockerfile.display()));
     let context = Context::new(&recipe.context, &recipe.dockerfile, recipe.never)?;
     let mut last = VecDeque::new();
-    let outcome = engine.build(tag, context, &mut |said| {
-        for line in said.lines().filter(|line| !line.trim().is_empty()) {
-            ui.notice(line);
-            last.push_back(line.to_owned());
-            if last.len() > TAIL {
-                last.pop_front();
-            }
+    let mut show = |line: String| {
+        ui.notice(&line);
+        last.push_back(line);
+        if last.len() > TAIL {
+            last.pop_front();
         }
-    });
+    };
+    let mut log = BuildLog::default();
+    let outcome =
+        engine.build(tag, context, &mut |said| log.feed(said).into_iter().for_each(&mut show));
+    log.line().into_iter().for_each(show);
     outcome.map_err(|cause| {
         if ui.is_quiet() {
             for line in &last {
                 ui.say_anyway(line);
             }
         }
-        let full = cause.to_string().contains("no space left on device");
+        // Where a program in the build found it full, only the log says so.
+        let is_full = |text: &str| text.to_lowercase().contains("no space left on device");
+        let full = is_full(&cause.to_string()) || last.iter().any(|line| is_full(line));
         let error =
             Error::environment(format!("the image {tag} could not be built")).caused_by(cause);
         if full { error.hint(FULL) } else { error }

@@ -13,6 +13,7 @@
 
 mod attach;
 mod bollard;
+mod build_log;
 pub(crate) mod container;
 mod context;
 mod credentials;
