@@ -2,6 +2,7 @@
 
 use super::fixture::{Host, image};
 use harness::engine::{Engine, said};
+use std::os::unix::fs::PermissionsExt;
 
 #[test]
 fn init_up_up_again_and_down() {
@@ -240,6 +241,14 @@ fn doctor_tells_what_is_missing_and_what_weakens() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(69), "{text}");
     assert!(text.contains("MISSING  engine") && text.contains("fix: start it"), "{text}");
+    // What is there and cannot be used is as good as missing.
+    let witnesses = host.path("home/.local/state/tazpod/witnesses");
+    std::fs::set_permissions(&witnesses, PermissionsExt::from_mode(0o500)).unwrap();
+    let output = host.tazpod(&["doctor"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(69), "{text}");
+    assert!(text.contains("MISSING  witnesses"), "{text}");
+    std::fs::set_permissions(&witnesses, PermissionsExt::from_mode(0o700)).unwrap();
     let mut shared = host.command("tazpod");
     let output = shared.arg("doctor").env("DISPLAY", ":7").output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);

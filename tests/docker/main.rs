@@ -4,6 +4,7 @@
 mod broken;
 mod enter;
 mod fixture;
+mod folders;
 mod full;
 mod ghosts;
 #[cfg(feature = "luks")]

@@ -9,6 +9,7 @@ use crate::docker::spec::{BACKEND, PROJECT};
 use crate::error::Result;
 use serde::Serialize;
 use std::fmt::Write as _;
+use std::path::Path;
 
 /// Shows them all, or one JSON array.
 pub(crate) fn run(app: &App, json: bool) -> Result<u8> {
@@ -29,6 +30,8 @@ pub(crate) fn run(app: &App, json: bool) -> Result<u8> {
 pub(super) struct ContainerStatus {
     name: String,
     project: String,
+    /// Whether the project's folder is known to be gone.
+    project_gone: bool,
     image: String,
     state: State,
     backend: String,
@@ -64,6 +67,8 @@ impl ContainerStatus {
         Self {
             name: found.name.clone(),
             project: label(PROJECT),
+            // One that may not be looked at is not gone.
+            project_gone: matches!(Path::new(&label(PROJECT)).try_exists(), Ok(false)),
             image: found.image.clone(),
             state: found.state,
             backend: label(BACKEND),
@@ -85,8 +90,13 @@ impl ContainerStatus {
         let since = self.since.as_deref().map(|since| since.split('.').next().unwrap_or(since));
         let since = since
             .map_or_else(String::new, |since| format!(" since {}Z", since.trim_end_matches('Z')));
+        let gone = if self.project_gone {
+            format!(" (is gone; to remove the container: docker rm --force {})", self.name)
+        } else {
+            String::new()
+        };
         let mut text = format!(
-            "{}\n          {}\n          {state}{since}, {}, {}",
+            "{}\n          {}{gone}\n          {state}{since}, {}, {}",
             self.name, self.project, self.image, self.backend
         );
         let ghost = match (&self.ghost, &self.problem) {

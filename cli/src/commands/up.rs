@@ -17,7 +17,7 @@ use crate::image;
 use crate::machine;
 use crate::project::Project;
 use std::fs::{self, DirBuilder};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use vault_core::format::magic::ImageFormat;
@@ -64,7 +64,7 @@ struct Up<'a> {
 
 impl Up<'_> {
     fn run(&self) -> Result<u8> {
-        let mut found = self.identity.find(self.engine.as_ref())?;
+        let mut found = self.settled()?;
         let ghosts = self.ghosts();
         let spec = self.spec(ghosts)?;
         if self.config.debug() {
@@ -92,6 +92,20 @@ impl Up<'_> {
         }
     }
 
+    /// Finds the container; one that another command is removing is waited for, since it was interrupted perhaps and the
+    /// engine goes on.
+    fn settled(&self) -> Result<Option<Container>> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.identity.find(self.engine.as_ref())? {
+                Some(there) if there.state == State::Unsettled && Instant::now() < deadline => {
+                    std::thread::sleep(PAUSE);
+                }
+                found => return Ok(found),
+            }
+        }
+    }
+
     /// Waits until a container of this name, which somebody is making, can be seen.
     fn wait_for_the_other(&self) -> Result<Container> {
         let deadline = Instant::now() + PATIENCE;
@@ -115,7 +129,10 @@ impl Up<'_> {
     fn keep(&self, there: &Container, spec: &ContainerSpec, image: Option<&str>) -> Result<u8> {
         let name = &there.name;
         let word = match there.state {
-            State::Running => "running already",
+            State::Running => {
+                self.identity.check_folder(self.engine.as_ref(), there)?;
+                "running already"
+            }
             State::Created | State::Stopped => {
                 self.engine
                     .start(&there.id)
@@ -253,6 +270,7 @@ impl Up<'_> {
         let wanted = Wanted {
             name: &self.identity.name,
             project: self.project.root(),
+            folder: fs::metadata(self.project.root()).map_or(0, |facts| facts.ino()),
             image: &image,
             user: &self.identity.user,
             ids: self.owner.ids(&self.identity.user),

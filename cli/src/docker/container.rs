@@ -8,6 +8,8 @@ use crate::error::{Error, Kind, Result};
 use crate::project::Project;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The user of our images.
@@ -70,11 +72,41 @@ impl Identity {
     pub(crate) fn running(&self, engine: &dyn Engine) -> Result<Container> {
         let name = &self.name;
         match self.find(engine)? {
-            Some(found) if found.state == State::Running => Ok(found),
+            Some(found) if found.state == State::Running => {
+                self.check_folder(engine, &found)?;
+                Ok(found)
+            }
             Some(found) => Err(not_running(&found)),
             None => Err(Error::environment(format!("this project has no container '{name}' yet"))
                 .hint("'tazpod up' makes and starts it")),
         }
+    }
+
+    /// Refuses a running container that has not the project's folder but the one that stood there before, moved away or
+    /// removed: what is done in it would be done to that one.
+    pub(crate) fn check_folder(&self, engine: &dyn Engine, found: &Container) -> Result<()> {
+        let now = fs::metadata(&self.project).map(|facts| facts.ino().to_string());
+        let (Some(then), Ok(now)) = (found.labels.get(spec::FOLDER), now) else { return Ok(()) };
+        if *then == now {
+            return Ok(());
+        }
+        // Started once more it has the new one, and not every file system numbers a folder alike for long.
+        let program = Program {
+            command: ["stat", "--format=%i", WORKSPACE].map(str::to_owned).to_vec(),
+            user: user_of(found),
+            folder: "/".to_owned(),
+            ..Program::default()
+        };
+        let (status, answer) = session::ask(engine, &found.id, &program)?;
+        if status != 0 || String::from_utf8_lossy(&answer).trim() == now {
+            return Ok(());
+        }
+        Err(Error::environment(format!(
+            "the container '{}' has another folder than '{}', which was replaced after it was started",
+            found.name,
+            self.project.display()
+        ))
+        .hint("'tazpod up --recreate' makes the container anew, with the folder that is there now"))
     }
 
     /// Returns the folder in the container that is this one on the host, if it is in the project.

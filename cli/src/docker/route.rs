@@ -49,7 +49,7 @@ pub(crate) fn to_container(app: &App, here: bool) -> Result<Option<u8>> {
     let identity = Identity::of(&project, &config);
     let Some(found) = identity.find(engine.as_ref())? else { return Ok(None) };
     match found.state {
-        State::Running => {}
+        State::Running => identity.check_folder(engine.as_ref(), &found)?,
         State::Stopped | State::Created if wants_start(app, &identity.name)? => {
             engine.start(&found.id).map_err(container::failed(format!(
                 "cannot start the container '{}'",

@@ -21,6 +21,8 @@ pub(crate) const USER_ID: u32 = 1000;
 
 /// The label that makes a container ours; its value is the project's folder.
 pub(crate) const PROJECT: &str = "tazpod.project";
+/// The label with the number of the project's folder on its file system: another folder may come to stand there.
+pub(crate) const FOLDER: &str = "tazpod.folder";
 /// The label with the settings that a container was made by.
 pub(crate) const SETTINGS: &str = "tazpod.settings";
 /// The label that says for which kind of ghost a container was made.
@@ -51,6 +53,8 @@ pub(crate) enum Ghosts {
 pub(crate) struct Wanted<'a> {
     pub(crate) name: &'a str,
     pub(crate) project: &'a Path,
+    /// The inode of that folder.
+    pub(crate) folder: u64,
     pub(crate) image: &'a str,
     pub(crate) user: &'a str,
     /// The uid and gid that this user has or will be given.
@@ -252,6 +256,7 @@ impl Wanted<'_> {
         let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         BTreeMap::from([
             own(PROJECT, &self.project.display().to_string()),
+            own(FOLDER, &self.folder.to_string()),
             own(BACKEND, self.ghosts.word()),
             own(SETTINGS, &settings),
             own(VERSION, env!("CARGO_PKG_VERSION")),

@@ -9,6 +9,7 @@ fn wanted(ghosts: Ghosts, engine: &About) -> Wanted<'_> {
     Wanted {
         name: "tazpod-lab-1234567",
         project: Path::new("/home/me/lab"),
+        folder: 7,
         image: "tazpod:k8s",
         user: "tazpod",
         ids: Ids { uid: USER_ID, gid: USER_ID },

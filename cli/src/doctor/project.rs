@@ -13,6 +13,8 @@ use crate::docker::{self, session};
 use crate::error::{Error, Result};
 use crate::image::{self, Image};
 use crate::project::Project;
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, faccessat};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
@@ -74,7 +76,16 @@ fn in_container(
                 config.image.as_deref().map(|image| image_of(engine, config, project, image)),
             );
         }
-        Ok(Some(found)) => findings.extend(container(engine, &found)),
+        Ok(Some(found)) => {
+            let is_running = found.state == State::Running;
+            match if is_running { identity.check_folder(engine, &found) } else { Ok(()) } {
+                Ok(()) => findings.extend(container(engine, &found)),
+                // What is in it says nothing about this project then.
+                Err(error) => {
+                    findings.push(Finding::from_error("container", "folder", &error));
+                }
+            }
+        }
     }
     if Owner::of(project, &identity.user, about) == Owner::Root {
         findings.push(Finding::missing(
@@ -252,8 +263,12 @@ fn tracked(project: &Project, path: &std::path::Path) -> Option<Finding> {
 
 fn witnesses(caller: &Caller) -> Finding {
     let state = caller.state_folder();
-    match crate::witness_store::WitnessStore::open(&state) {
-        Ok(_) => Finding::ok("vault", "witnesses", "an older image put back would be noticed"),
+    let opened = crate::witness_store::WitnessStore::open(&state).and_then(|_| {
+        let may = AccessFlags::W_OK | AccessFlags::X_OK;
+        Ok(faccessat(AT_FDCWD, &state.join("witnesses"), may, AtFlags::AT_EACCESS)?)
+    });
+    match opened {
+        Ok(()) => Finding::ok("vault", "witnesses", "an older image put back would be noticed"),
         Err(cause) => Finding::missing(
             "vault",
             "witnesses",
