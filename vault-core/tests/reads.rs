@@ -185,3 +185,29 @@ fn a_file_that_lies_in_one_piece_is_left_to_the_readahead_of_the_host() {
     let asked = device.asked();
     assert!(!asked.iter().any(|asked| matches!(asked, Asked::Soon(_))), "{asked:?}");
 }
+
+#[test]
+fn what_follows_a_long_read_of_a_scattered_file_is_asked_for_with_it() {
+    const LONG: usize = 512 << 10;
+    let (device, inode, content) = one_big_file(Some(3));
+    let device = Counting::new(device);
+    let volume = reopen(device.clone());
+    device.asked();
+    assert!(volume.read(inode, 0, LONG).unwrap() == content[..LONG]);
+    let soon: Vec<_> = device
+        .asked()
+        .into_iter()
+        .filter_map(|asked| if let Asked::Soon(range) = asked { Some(range) } else { None })
+        .collect();
+    assert!(volume.read(inode, LONG as u64, LONG).unwrap() == content[LONG..]);
+    for asked in device.asked() {
+        if let Asked::Now(range) = asked {
+            let told = soon.iter().any(|s| s.start <= range.start && range.end <= s.end);
+            assert!(told, "{range:?} is none of {soon:?}");
+        }
+    }
+    // A short read says nothing of others to come.
+    assert!(volume.read(inode, 0, BLOCK).unwrap() == content[..BLOCK]);
+    let asked = device.asked();
+    assert!(!asked.iter().any(|asked| matches!(asked, Asked::Soon(_))), "{asked:?}");
+}

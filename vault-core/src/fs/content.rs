@@ -23,6 +23,8 @@ use std::ops::{ControlFlow, Range};
 const STREAM_FROM: u64 = 4;
 /// Blocks from which opening is spread over threads.
 const PARALLEL_FROM: usize = 16;
+/// Bytes from which a read is taken for one of a sequence.
+const AHEAD_FROM: usize = 256 << 10;
 /// Units between two places of the image that are rather read than passed over: 64 KiB.
 const PREFETCH_GAP: u64 = 16;
 /// Blocks that are sealed in one go when content is flushed.
@@ -74,15 +76,10 @@ impl Fs {
         buffer: &mut [u8],
     ) -> FsResult<()> {
         let size = usize_of(self.block_size())?;
-        let mut found = Vec::new();
-        self.scan_extents(inode, first, last, &mut |block, extent| {
-            if let Extent::Data(pointer) = extent {
-                found.push((block, pointer));
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
+        let mut found = self.data_blocks(inode, first, last)?;
         found.retain(|(block, _)| !self.dirty.contains_key(&(inode.0, *block)));
         let runs: Vec<_> = adjacent_runs(&found, size).collect();
+        self.announce(inode, &runs, last + 1, buffer.len());
         self.open_runs(inode, &runs, first, buffer)?;
         for ((_, block), content) in self.dirty.range((inode.0, first)..=(inode.0, last)) {
             let at = usize_of(block - first)? * size;
@@ -93,8 +90,39 @@ impl Fs {
         Ok(())
     }
 
-    /// Reads runs of blocks, each by one call, and opens all blocks together. A file that was
-    /// rewritten here and there lies in many runs: all are asked for before the first is waited for.
+    /// Returns where blocks `first` to `last` lie, holes left out.
+    fn data_blocks(&self, inode: InodeNo, first: u64, last: u64) -> FsResult<Vec<(u64, Pointer)>> {
+        let mut found = Vec::new();
+        self.scan_extents(inode, first, last, &mut |block, extent| {
+            if let Extent::Data(pointer) = extent {
+                found.push((block, pointer));
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(found)
+    }
+
+    /// Asks the disk for all that is about to be read before the first piece is waited for: a file that was rewritten
+    /// here and there lies in many runs. A long read is one of many in a row, since only the kernel's readahead makes
+    /// them that long; so what follows it, from block `next` on, is asked for too and arrives while this is opened.
+    fn announce(&self, inode: InodeNo, runs: &[&[(u64, Pointer)]], next: u64, len: usize) {
+        let following = if len >= AHEAD_FROM {
+            let last = next.saturating_add(len as u64 / self.block_size());
+            // Damage that lies ahead is told to whoever reads it.
+            self.data_blocks(inode, next, last).unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        let size = usize_of(self.block_size()).unwrap_or(usize::MAX);
+        let following: Vec<_> = adjacent_runs(&following, size).collect();
+        if runs.len() > 1 || following.len() > 1 {
+            for units in near_one_another(runs).into_iter().chain(near_one_another(&following)) {
+                self.pool.blocks.prefetch(units);
+            }
+        }
+    }
+
+    /// Reads runs of blocks, each by one call, and opens all blocks together.
     fn open_runs(
         &self,
         inode: InodeNo,
@@ -103,11 +131,6 @@ impl Fs {
         buffer: &mut [u8],
     ) -> FsResult<()> {
         let size = usize_of(self.block_size())?;
-        if runs.len() > 1 {
-            for units in near_one_another(runs) {
-                self.pool.blocks.prefetch(units);
-            }
-        }
         let mut jobs = Vec::with_capacity(runs.iter().map(|run| run.len()).sum());
         let (mut rest, mut at) = (buffer, 0);
         for run in runs {
