@@ -1,6 +1,9 @@
-//! Names and values as words of a command line, and as part of one line that a person reads.
+//! Names and values as words of a command line, as part of one line that a person reads, and in JSON.
 
 use crate::args::project::Shell;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde::{Serialize, Serializer};
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
@@ -56,6 +59,45 @@ pub(crate) fn on_one_line(path: &[u8]) -> String {
     String::from_utf8_lossy(path).replace('\n', "\\n")
 }
 
+/// A name in JSON: text as it is. What is no UTF-8, which JSON has no place for, is an object with its bytes: a program
+/// that does not know it stops there, and takes no other file for this one.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum JsonName {
+    /// UTF-8.
+    Text(String),
+    /// Anything else.
+    Bytes {
+        /// All of it.
+        base64: String,
+    },
+}
+
+impl JsonName {
+    /// Takes a name as it is.
+    pub(crate) fn of(name: &[u8]) -> Self {
+        match str::from_utf8(name) {
+            Ok(text) => Self::Text(text.to_owned()),
+            Err(_) => Self::Bytes { base64: BASE64_STANDARD.encode(name) },
+        }
+    }
+
+    /// Takes what a person is shown of a path where that is all of it, else the path.
+    pub(crate) fn shown(path: impl AsRef<OsStr>, shown: &str) -> Self {
+        let path = path.as_ref();
+        if path.to_str().is_some() {
+            Self::Text(shown.to_owned())
+        } else {
+            Self::of(path.as_bytes())
+        }
+    }
+}
+
+/// Writes a path of the machine's into JSON.
+pub(crate) fn in_json<S: Serializer>(path: impl AsRef<OsStr>, to: S) -> Result<S::Ok, S::Error> {
+    JsonName::of(path.as_ref().as_bytes()).serialize(to)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -95,5 +137,15 @@ mod tests {
     #[test]
     fn names_cannot_begin_a_line() {
         assert_eq!(on_one_line(b"x\nhint: rm -rf"), "x\\nhint: rm -rf");
+    }
+
+    #[test]
+    fn no_two_names_are_one_in_json() {
+        let json = |name: &[u8]| serde_json::to_string(&JsonName::of(name)).unwrap();
+        assert_eq!(json("größe\n".as_bytes()), "\"größe\\n\"");
+        assert_eq!(json(b"a\xff"), r#"{"base64":"Yf8="}"#);
+        assert_eq!(json(b"a\xfe"), r#"{"base64":"Yf4="}"#);
+        // What the replacement character stands for elsewhere.
+        assert_eq!(json("a\u{fffd}".as_bytes()), "\"a\u{fffd}\"");
     }
 }

@@ -159,6 +159,13 @@ fn malformed_archives_are_refused_as_a_whole() {
     let after_good = |bad: Vec<u8>| archive(&[good.clone(), bad]);
     refused(&volume, &good, "cut short");
     refused(&volume, &archive(&[])[..100], "cut short");
+    for at in [101, 200, 300, 511] {
+        refused(&volume, &record(b"x", b'0', b"", b"content")[..at], "cut short");
+    }
+    // What is too short to be an archive was taken for the beginning of one.
+    refused(&volume, b"a note\n", "no tar archive");
+    refused(&volume, &[b'x'; 400], "no tar archive");
+    refused(&volume, b"", "there is nothing in it");
     refused(&volume, &vec![b'x'; 2048], "no tar archive");
     for times in [1, 40] {
         let stream = b"\x1f\x8b\x08\0 and more of a gzip stream".repeat(times);

@@ -21,7 +21,7 @@ pub(crate) struct DiffArgs {
     /// Read the passphrase of the second image from this file
     #[arg(long, value_name = "FILE")]
     pub(crate) second_passphrase_file: Option<PathBuf>,
-    /// Print one JSON object
+    /// Print one JSON object; a name that is no UTF-8 is {"base64": "..."} in it
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -8,7 +8,7 @@ pub(crate) struct StatusArgs {
     /// Show every container that TazPod made on this machine instead
     #[arg(long)]
     pub(crate) all: bool,
-    /// Print one JSON object
+    /// Print one JSON object; a path that is no UTF-8 is {"base64": "..."} in it
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -74,7 +74,7 @@ pub(crate) struct CreateArgs {
 pub(crate) struct InfoArgs {
     #[command(flatten)]
     pub(crate) image: ImageArgs,
-    /// Print one JSON object
+    /// Print one JSON object; a name that is no UTF-8 is {"base64": "..."} in it
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -118,7 +118,7 @@ pub(crate) struct CheckArgs {
     /// With --repair: do not keep the damaged image as FILE.damaged
     #[arg(long, requires = "repair")]
     pub(crate) yes: bool,
-    /// Print one JSON object
+    /// Print one JSON object; a name that is no UTF-8 is {"base64": "..."} in it
     #[arg(long)]
     pub(crate) json: bool,
 }

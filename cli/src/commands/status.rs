@@ -16,6 +16,7 @@ use crate::ghost::protocol::{GhostStatus, ToClient, ToSupervisor};
 use crate::image::{self, Image};
 use crate::machine::{self, Privilege};
 use crate::project::{Project, legacy};
+use crate::quoting::in_json;
 use crate::units::ByteSize;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -43,6 +44,7 @@ pub(crate) fn run(app: &App, args: &StatusArgs) -> Result<u8> {
 
 #[derive(Debug, Serialize)]
 struct Status {
+    #[serde(serialize_with = "in_json")]
     project: PathBuf,
     initialised: bool,
     vault: VaultStatus,
@@ -55,7 +57,8 @@ struct Status {
 /// What the open ghost says about itself.
 #[derive(Debug, Serialize)]
 struct OpenGhost {
-    at: String,
+    #[serde(serialize_with = "in_json")]
+    at: PathBuf,
     since: u64,
     sessions: usize,
     process: i32,
@@ -65,6 +68,7 @@ struct OpenGhost {
 
 #[derive(Debug, Serialize)]
 struct VaultStatus {
+    #[serde(serialize_with = "in_json")]
     path: PathBuf,
     /// What the file is; absent if there is none.
     is: Option<String>,
@@ -144,7 +148,7 @@ impl OpenGhost {
 
     fn of(ghost: GhostStatus) -> Self {
         Self {
-            at: ghost.mount_point.path().display().to_string(),
+            at: ghost.mount_point.path().to_owned(),
             since: ghost.since,
             sessions: ghost.sessions,
             process: ghost.supervisor,
@@ -161,7 +165,9 @@ impl OpenGhost {
         let mut text = format!(
             "ghost     open since {since}, {} {sessions}, supervised by process {}\n          \
              the vault is at {}, {closed}",
-            self.sessions, self.process, self.at
+            self.sessions,
+            self.process,
+            self.at.display()
         );
         for weakness in &self.weaknesses {
             let _ = write!(text, "\n          {weakness}");

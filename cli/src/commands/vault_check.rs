@@ -6,10 +6,10 @@ use crate::args::vault::CheckArgs;
 use crate::caller::Caller;
 use crate::error::Result;
 use crate::image::{self, Image};
-use crate::quoting::on_one_line;
+use crate::quoting::{JsonName, on_one_line};
 use crate::ui::interrupt::OnInterrupt;
 use crate::units::ByteSize;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use vault_core::check::{Finding, Report};
 use vault_core::device::Access;
 use vault_core::ids::{InodeNo, UNIT_U64};
@@ -71,7 +71,8 @@ struct Summary {
 struct Line {
     /// Whether content or names are lost.
     data: bool,
-    path: Option<String>,
+    #[serde(serialize_with = "optional_name")]
+    path: Option<Vec<u8>>,
     inode: Option<u64>,
     /// The bytes of the file that are concerned.
     offset: Option<u64>,
@@ -123,8 +124,8 @@ impl Summary {
 impl Line {
     fn of(finding: &Finding, report: &Report) -> Self {
         let path = |inode: InodeNo| match report.paths.get(&inode)?.as_slice() {
-            [] => Some("/".to_owned()),
-            path => Some(String::from_utf8_lossy(path).into_owned()),
+            [] => Some(b"/".to_vec()),
+            path => Some(path.to_vec()),
         };
         let (offset, length) = match finding {
             Finding::Content { offset, len, .. } => (Some(*offset), Some(*len)),
@@ -144,10 +145,17 @@ impl Line {
     fn text(&self) -> String {
         let loss = if self.data { "lost" } else { "wrong" };
         match &self.path {
-            Some(path) => format!("{loss}: {}: {}", on_one_line(path.as_bytes()), self.what),
+            Some(path) => format!("{loss}: {}: {}", on_one_line(path), self.what),
             None => format!("{loss}: {}", self.what),
         }
     }
+}
+
+fn optional_name<S: Serializer>(
+    path: &Option<Vec<u8>>,
+    to: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    path.as_deref().map(JsonName::of).serialize(to)
 }
 
 fn header_finding(name: &str, state: CopyState) -> Option<Line> {

@@ -7,7 +7,7 @@ use crate::caller::Caller;
 use crate::error::Result;
 use crate::image::explain::vault_error;
 use crate::image::{self, Image};
-use crate::quoting::on_one_line;
+use crate::quoting::{JsonName, on_one_line};
 use crate::ui::interrupt::OnInterrupt;
 use serde::Serialize;
 use std::path::Path;
@@ -64,17 +64,17 @@ fn open(app: &App, path: &Path, credential: &Credential, args: &CredentialArgs) 
 #[derive(Debug, Serialize)]
 struct Answer {
     same: bool,
-    added: Vec<String>,
-    removed: Vec<String>,
-    changed: Vec<String>,
-    attributes: Vec<String>,
+    added: Vec<JsonName>,
+    removed: Vec<JsonName>,
+    changed: Vec<JsonName>,
+    attributes: Vec<JsonName>,
 }
 
 fn report(app: &App, args: &DiffArgs, found: &[Difference]) -> Result<u8> {
     if args.json {
         let paths = |change| {
             let those = found.iter().filter(|one| one.change == change);
-            those.map(|one| String::from_utf8_lossy(&one.path).into_owned()).collect()
+            those.map(|one| JsonName::of(&one.path)).collect()
         };
         app.ui.json(&Answer {
             same: found.is_empty(),

@@ -69,6 +69,9 @@ fn explain(error: ArchiveError, encrypted: bool, shown: &str, name: &str) -> Err
             "what is encrypted in '{name}' is compressed"
         ))
         .hint(format!("age -d -i IDENTITY {} | {by} -dc | tazpod vault import -", word(name))),
+        ArchiveError::NoArchive if encrypted => {
+            Error::user(format!("what is encrypted in '{name}' is no tar archive"))
+        }
         error => archive_error(error, shown, name),
     }
 }

@@ -7,11 +7,13 @@ use crate::dates;
 use crate::error::Result;
 use crate::image::volume::remembered;
 use crate::image::{self, Image};
+use crate::quoting::JsonName;
 use crate::units::ByteSize;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use vault_core::backup::FixedUnits;
 use vault_core::device::Access;
 use vault_core::format::keyslot::{KEYSLOTS, Keyslot};
@@ -52,7 +54,7 @@ fn read(app: &App, args: &InfoArgs) -> Result<Info> {
     let fixed = File::open(&path).map_err(VaultError::Io).and_then(|file| {
         FixedUnits::read(&mut |buffer, offset| file.read_exact_at(buffer, offset))
     });
-    Ok(Info::of(&image, fixed.ok().map(|fixed| fixed.generation().0)))
+    Ok(Info::of(&path, &image, fixed.ok().map(|fixed| fixed.generation().0)))
 }
 
 /// Reads what only the opened vault can tell.
@@ -79,7 +81,9 @@ fn open(app: &App, args: &VaultInfoArgs) -> Result<Content> {
 /// What the header says. Nothing in it has been authenticated.
 #[derive(Debug, Serialize)]
 struct Info {
-    image: String,
+    image: JsonName,
+    #[serde(skip)]
+    shown: String,
     format: u16,
     vault: String,
     header_sequence: u64,
@@ -113,10 +117,11 @@ struct SlotInfo {
 }
 
 impl Info {
-    fn of(image: &Image, generation: Option<u64>) -> Self {
+    fn of(path: &Path, image: &Image, generation: Option<u64>) -> Self {
         let header = image.vault().header();
         Self {
-            image: image.shown.clone(),
+            image: JsonName::shown(path, &image.shown),
+            shown: image.shown.clone(),
             format: 1,
             vault: header.vault.to_string(),
             header_sequence: header.sequence,
@@ -138,7 +143,7 @@ impl Info {
         format!(
             "image       {}\nformat      {} (fuse)\nvault       {}\nheader      change {}\n\
              generation  {generation}\ndata block  {}\nsize        {}\nkeyslots    {} of {KEYSLOTS}\n{}\n{end}",
-            self.image,
+            self.shown,
             self.format,
             self.vault,
             self.header_sequence,

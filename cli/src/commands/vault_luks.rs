@@ -16,6 +16,7 @@ use crate::ghost::protocol::{CredentialKind, VaultRequest};
 use crate::image::credential::{generated_recovery_key, new_slot_cost, next_credential};
 use crate::image::explain::open_error;
 use crate::image::{self, Image, recognise};
+use crate::quoting::JsonName;
 use crate::units::ByteSize;
 use nix::unistd::Uid;
 use serde::Serialize;
@@ -163,7 +164,7 @@ impl Luks<'_> {
 
     fn about(&self) -> Result<Info> {
         let size = self.path.metadata().map_err(|cause| self.cannot_read(cause))?;
-        Ok(Info::of(&self.header()?, &self.shown, size.len()))
+        Ok(Info::of(&self.header()?, (&self.path, &self.shown), size.len()))
     }
 
     fn test(&self, args: &SlotTestArgs) -> Result<u8> {
@@ -312,7 +313,9 @@ struct Checked<'a> {
 /// What the header says. Nothing in it has been authenticated.
 #[derive(Debug, Serialize)]
 struct Info {
-    image: String,
+    image: JsonName,
+    #[serde(skip)]
+    shown: String,
     format: String,
     vault: String,
     size_on_disk: u64,
@@ -331,7 +334,7 @@ struct SlotInfo {
 }
 
 impl Info {
-    fn of(header: &Header, shown: &str, size: u64) -> Self {
+    fn of(header: &Header, (path, shown): (&Path, &str), size: u64) -> Self {
         let keyslots = header.slots.iter().map(|slot| SlotInfo {
             slot: slot.number,
             kdf: slot.kdf.clone(),
@@ -341,7 +344,8 @@ impl Info {
         });
         let [few, many] = SLOTS;
         Self {
-            image: shown.to_owned(),
+            image: JsonName::shown(path, shown),
+            shown: shown.to_owned(),
             format: format!("LUKS{}", header.version),
             vault: header.uuid.clone(),
             size_on_disk: size,
@@ -354,7 +358,7 @@ impl Info {
         format!(
             "image       {}\nformat      {} (luks)\nvault       {}\nsize        {}\n\
              keyslots    {} of {}\n{}\nNothing above is proven.",
-            self.image,
+            self.shown,
             self.format,
             self.vault,
             ByteSize(self.size_on_disk),

@@ -22,6 +22,7 @@ use crate::image::fresh::{beside, device, is_same_file, keep, put_over, require_
 use crate::image::open::kdf_limits;
 use crate::image::volume::{remember, setup};
 use crate::image::{self, Image, recognise};
+use crate::quoting::JsonName;
 use crate::sys::memory::LockedKdfMemory;
 use crate::ui::interrupt::OnInterrupt;
 use nix::unistd::getuid;
@@ -336,10 +337,10 @@ impl Migration<'_> {
         if self.args.json {
             let size_on_disk = size_of(&self.path);
             self.app.ui.json(&Moved {
-                image: shown,
+                image: JsonName::shown(&self.path, shown),
                 from,
                 to: self.args.to,
-                kept,
+                kept: JsonName::shown(&self.kept, kept),
                 files,
                 size_on_disk,
             })?;
@@ -370,11 +371,11 @@ fn inodes(size: u64, files: u64) -> u64 {
 const NEEDS: &str = "devices are needed for it";
 
 #[derive(Serialize)]
-struct Moved<'a> {
-    image: &'a str,
+struct Moved {
+    image: JsonName,
     from: BackendKind,
     to: BackendKind,
-    kept: &'a str,
+    kept: JsonName,
     files: u64,
     size_on_disk: u64,
 }

@@ -43,6 +43,10 @@ pub(crate) fn archive_error(error: ArchiveError, shown: &str, other: &str) -> Er
             .hint("--overwrite replaces it; what it holds now is lost then"),
         ArchiveError::KindDiffers { .. } => Error::user(error.to_string())
             .hint("no folder is ever replaced by a file, nor a file by a folder"),
+        ArchiveError::NoArchive => Error::user(format!("'{other}' is no tar archive"))
+            .hint("'tazpod vault import' takes a tar archive or a folder"),
+        ArchiveError::Nothing => Error::user(format!("there is nothing in '{other}'"))
+            .hint("if a program makes the archive: it failed, or wrote somewhere else"),
         ArchiveError::Compressed { by } => Error::user(format!("'{other}' is compressed"))
             .hint(format!("{by} -dc {} | tazpod vault import -", word(other))),
         error => Error::user(format!("cannot take '{other}'")).caused_by(error),

@@ -49,6 +49,12 @@ pub enum ArchiveError {
         /// The program that unpacks it.
         by: &'static str,
     },
+    /// It does not begin as an archive does.
+    #[error("this is no tar archive")]
+    NoArchive,
+    /// There is not even a first byte.
+    #[error("there is nothing in it")]
+    Nothing,
     /// The stream ends before the archive does.
     #[error("the archive is cut short")]
     CutShort,

@@ -22,6 +22,8 @@ const MAX_ATTRIBUTES: usize = 4096;
 const MAX_LONG_NAME: u64 = 1 << 16;
 /// Largest file of a vault.
 const MAX_SIZE: u64 = i64::MAX.unsigned_abs();
+/// Where a header says that it is one.
+const MAGIC: Range<usize> = 257..262;
 /// How compressed streams begin, and who unpacks them.
 const COMPRESSED: [(&[u8], &str); 5] = [
     (b"\x1f\x8b", "gzip"),
@@ -214,6 +216,10 @@ impl<R: Read> Reader<R> {
         {
             return Err(ArchiveError::Compressed { by });
         }
+        if first && matches!(whole, Err(ArchiveError::CutShort)) {
+            let read = usize::try_from(self.source.at).unwrap_or(usize::MAX);
+            return Err(cut_short(bytes.get(..read).unwrap_or_default()));
+        }
         whole?;
         if bytes.iter().all(|byte| *byte == 0) {
             return Ok(None);
@@ -224,7 +230,7 @@ impl<R: Read> Reader<R> {
         });
         match header.cksum() {
             Ok(stored) if stored == sum => Ok(Some(header)),
-            _ if first => Err(self.malformed("this is no tar archive")),
+            _ if first => Err(ArchiveError::NoArchive),
             _ => Err(self.malformed("a header's sum is wrong")),
         }
     }
@@ -270,6 +276,20 @@ impl<R: Read> Reader<R> {
 
     fn malformed(&self, what: &'static str) -> ArchiveError {
         ArchiveError::Malformed { at: self.source.at, what }
+    }
+}
+
+/// Says what a source is that ends within its first record: an archive's own beginning, or something else. A name is
+/// filled up with zeros there, as everything in an archive without entries is, and the magic follows it.
+fn cut_short(read: &[u8]) -> ArchiveError {
+    let begins = match read.get(MAGIC) {
+        Some(magic) => magic == b"ustar" || read.iter().all(|byte| *byte == 0),
+        None => read.contains(&0),
+    };
+    match read {
+        [] => ArchiveError::Nothing,
+        _ if begins => ArchiveError::CutShort,
+        _ => ArchiveError::NoArchive,
     }
 }
 
