@@ -2,6 +2,7 @@
 
 use crate::vault::{Place, assert_ok, said};
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 /// A project with a vault and a ghost in which `line` runs, with a pipe to end it by.
 fn ghost(place: &Place, line: &str) -> Child {
@@ -75,6 +76,35 @@ fn backups_of_an_open_vault_are_whole_states() {
         let mut check = place.command(&copy, "check", &[]);
         let checked = check.env("XDG_STATE_HOME", place.path("elsewhere")).output().unwrap();
         assert_ok(&checked);
+    }
+}
+
+/// Interrupted at any moment: who is told that there is no backup finds none, and what is found is whole.
+#[test]
+fn interrupted_backup_says_what_is_true() {
+    let place = Place::new();
+    place.vault("v");
+    place.sh("mkdir in && head -c 3000000 /dev/urandom > in/noise");
+    assert_ok(&place.vault_verb("v", "import", &["in"]));
+    let mut delay = Duration::from_millis(5);
+    for _ in 0..60 {
+        place.sh("rm -f copy*");
+        let mut backup = place.backup_command("v", "copy");
+        let backup = backup.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(delay);
+        place.sh(&format!("kill -INT {} || true", backup.id()));
+        let ended = backup.wait_with_output().unwrap();
+        let found = place.path("copy").exists();
+        if said(&ended).contains("no backup was written") {
+            let left = place.sh("ls copy* || true");
+            assert_eq!((found, left.as_str()), (false, ""), "{delay:?}: {}", said(&ended));
+            delay += Duration::from_millis(1);
+        } else if found {
+            assert_ok(&place.diff("v", "copy"));
+            delay = delay.saturating_sub(Duration::from_millis(2));
+        } else {
+            delay += Duration::from_millis(2);
+        }
     }
 }
 

@@ -45,9 +45,13 @@ impl Place {
 
     /// Copies a vault, which needs no passphrase.
     pub fn backup(&self, vault: &str, target: &str) -> Output {
+        self.backup_command(vault, target).output().unwrap()
+    }
+
+    pub fn backup_command(&self, vault: &str, target: &str) -> Command {
         let mut command = self.program();
         command.args(["vault", "backup", "--image"]).arg(self.path(vault)).arg(target);
-        command.output().unwrap()
+        command
     }
 
     /// Compares two vaults.

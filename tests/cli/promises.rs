@@ -106,3 +106,24 @@ fn time_that_help_takes() {
     // Past the test runner, which keeps what passing tests print.
     let _ = writeln!(std::io::stderr(), "measured: tazpod --help: {best:.1?} (best of 30)");
 }
+
+/// A file that was begun stayed when the program was told to end at its question.
+#[test]
+fn export_has_begun_no_file_while_it_waits_for_a_passphrase() {
+    let folder = Folder::new();
+    folder.run(
+        "umask 077; echo one > p; mkfifo asked
+        tazpod -q vault create --image v.img --passphrase-file p --kdf-memory 64M --kdf-time 1",
+    );
+    let mut export = folder.command(tazpod().to_str().unwrap());
+    export.args(["vault", "export", "--image", "v.img", "--passphrase-file", "asked", "o.tar"]);
+    let mut export = export.spawn().unwrap();
+    // This returns once somebody reads at the other end.
+    let pipe = folder.dir.path().join("project/asked");
+    let answer = fs::OpenOptions::new().write(true).open(pipe).unwrap();
+    let meanwhile = folder.run("ls");
+    export.kill().unwrap();
+    export.wait().unwrap();
+    drop(answer);
+    assert_eq!([meanwhile, folder.run("ls")], ["asked\np\nv.img\n"; 2]);
+}

@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::image::Image;
 use crate::image::copy::{Copied, copy};
 use crate::image::output::{FreshFile, must_be_file};
-use crate::ui::interrupt::OnInterrupt;
+use crate::ui::interrupt::{NoReturn, OnInterrupt};
 use crate::units::ByteSize;
 
 /// Copies the vault.
@@ -18,14 +18,15 @@ pub(crate) fn run(app: &App, args: &BackupArgs) -> Result<u8> {
     // For the exact reason if it is no vault.
     Image::peek(&path, &shown)?;
     must_be_file(&args.target)?;
-    let mut fresh = FreshFile::begin(&args.target)?;
     let on_interrupt = OnInterrupt {
         hint: "no backup was written; the vault is as it was",
-        remove: Some(fresh.path()),
+        remove: Some(FreshFile::name(&args.target)),
     };
     let target = args.target.display().to_string();
     let mut progress = app.ui.progress("copying");
-    let done = app.ui.interruptible(&on_interrupt, || {
+    let whole = NoReturn::default();
+    let done = app.ui.interruptible_until(&whole, &on_interrupt, || {
+        let mut fresh = FreshFile::begin(&args.target)?;
         let copied = copy(&path, &shown, &target, fresh.file(), &mut |done, total| {
             progress.show(done, total);
         })?;
@@ -36,7 +37,7 @@ pub(crate) fn run(app: &App, args: &BackupArgs) -> Result<u8> {
             )
             .hint("wait until what writes to it is done, or end the ghost: 'tazpod lock'"));
         };
-        fresh.finish()?;
+        fresh.finish(&whole)?;
         Ok(copied)
     })??;
     drop(progress);

@@ -9,7 +9,7 @@ use crate::image::{self, Image};
 use crate::quoting::{JsonName, on_one_line};
 use crate::ui::interrupt::OnInterrupt;
 use crate::units::ByteSize;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use vault_core::check::{Finding, Report};
 use vault_core::device::Access;
 use vault_core::ids::{InodeNo, UNIT_U64};
@@ -41,7 +41,7 @@ pub(crate) fn run(app: &App, args: &CheckArgs) -> Result<u8> {
     } else {
         app.ui.print(&summary.text(&shown))?;
     }
-    if summary.clean {
+    if summary.clean && !(args.repair && summary.lagging_header.is_some()) {
         return Ok(0);
     }
     if !args.repair {
@@ -65,14 +65,17 @@ struct Summary {
     findings: Vec<Line>,
     unlisted: u64,
     torn_slots: Vec<usize>,
+    /// The copy of the header that an interrupted change has not come to.
+    lagging_header: Option<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
 struct Line {
     /// Whether content or names are lost.
     data: bool,
-    #[serde(serialize_with = "optional_name")]
-    path: Option<Vec<u8>>,
+    path: Option<JsonName>,
+    #[serde(skip)]
+    raw_path: Option<Vec<u8>>,
     inode: Option<u64>,
     /// The bytes of the file that are concerned.
     offset: Option<u64>,
@@ -82,8 +85,8 @@ struct Line {
 
 impl Summary {
     fn of(report: &Report, copies: [CopyState; 2]) -> Self {
-        let names = ["A", "B"].into_iter().zip(copies);
-        let headers = names.filter_map(|(name, state)| header_finding(name, state));
+        let mut names = ["A", "B"].into_iter().zip(copies);
+        let headers = names.clone().filter_map(|(name, state)| header_finding(name, state));
         let found = report.findings.iter().map(|finding| Line::of(finding, report));
         let findings: Vec<_> = headers.chain(found).collect();
         Self {
@@ -95,6 +98,8 @@ impl Summary {
             findings,
             unlisted: report.unlisted,
             torn_slots: report.torn_slots.clone(),
+            lagging_header: names
+                .find_map(|(name, state)| (state == CopyState::Older).then_some(name)),
         }
     }
 
@@ -107,6 +112,11 @@ impl Summary {
             lines.push(format!(
                 "note: superblock slot {slot} is torn, as an interrupted commit leaves it; the next \
                  commit replaces it"
+            ));
+        }
+        if let Some(copy) = self.lagging_header {
+            lines.push(format!(
+                "note: header copy {copy} is older, as an interrupted change leaves it; the next opening mends it"
             ));
         }
         if let Some(torn) = self.stepped_back_from {
@@ -123,10 +133,10 @@ impl Summary {
 
 impl Line {
     fn of(finding: &Finding, report: &Report) -> Self {
-        let path = |inode: InodeNo| match report.paths.get(&inode)?.as_slice() {
+        let path = finding.inode().and_then(|inode| match report.paths.get(&inode)?.as_slice() {
             [] => Some(b"/".to_vec()),
             path => Some(path.to_vec()),
-        };
+        });
         let (offset, length) = match finding {
             Finding::Content { offset, len, .. } => (Some(*offset), Some(*len)),
             Finding::Incomplete { offset, len, .. } if *len > 0 => (Some(*offset), Some(*len)),
@@ -134,7 +144,8 @@ impl Line {
         };
         Self {
             data: finding.loses_data(),
-            path: finding.inode().and_then(path),
+            path: path.as_deref().map(JsonName::of),
+            raw_path: path,
             inode: finding.inode().map(|inode| inode.0),
             offset,
             length,
@@ -144,33 +155,25 @@ impl Line {
 
     fn text(&self) -> String {
         let loss = if self.data { "lost" } else { "wrong" };
-        match &self.path {
+        match &self.raw_path {
             Some(path) => format!("{loss}: {}: {}", on_one_line(path), self.what),
             None => format!("{loss}: {}", self.what),
         }
     }
 }
 
-fn optional_name<S: Serializer>(
-    path: &Option<Vec<u8>>,
-    to: S,
-) -> std::result::Result<S::Ok, S::Error> {
-    path.as_deref().map(JsonName::of).serialize(to)
-}
-
 fn header_finding(name: &str, state: CopyState) -> Option<Line> {
-    let what = match state {
-        CopyState::Current => return None,
-        CopyState::Older => "is older; the next opening mends it",
-        CopyState::Unusable => "cannot be read; the next opening mends it",
-    };
+    if state != CopyState::Unusable {
+        return None;
+    }
     Some(Line {
         data: false,
         path: None,
+        raw_path: None,
         inode: None,
         offset: None,
         length: None,
-        what: format!("header copy {name} {what}"),
+        what: format!("header copy {name} cannot be read; the next opening mends it"),
     })
 }
 

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::image::archive::{archive_error, entries, paths};
 use crate::image::output::FreshFile;
 use crate::image::{self, Image};
-use crate::ui::interrupt::OnInterrupt;
+use crate::ui::interrupt::{NoReturn, OnInterrupt};
 use crate::units::ByteSize;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -35,15 +35,23 @@ pub(crate) fn run(app: &App, args: &ExportArgs) -> Result<u8> {
     }
     let recipients = Recipients::gather(&args.recipients)?;
     let (path, shown) = Image::place(app, &args.image)?;
-    let fresh = if to_output { None } else { Some(FreshFile::begin(&args.target)?) };
+    let on_interrupt = OnInterrupt {
+        hint: if to_output {
+            "what was written is no whole archive; the vault is as it was"
+        } else {
+            "no archive was written; the vault is as it was"
+        },
+        remove: (!to_output).then(|| FreshFile::name(&args.target)),
+    };
+    if !to_output {
+        // Before a passphrase is asked for; what is begun stays nowhere while it is.
+        let begun = || FreshFile::begin(&args.target).map(drop);
+        app.ui.interruptible(&on_interrupt, begun)??;
+    }
     let image = Image::open(&path, &shown, Access::ReadOnly)?;
     let credential = image::credential(&app.ui, &args.credential, &shown)?;
     let vault = image.unlock(&credential, &args.credential)?;
     let volume = image.volume(&app.ui, &vault, true, args.accept_generation)?;
-    let on_interrupt = OnInterrupt {
-        hint: "no archive was written; the vault is as it was",
-        remove: fresh.as_ref().map(FreshFile::path),
-    };
     let target = args.target.display().to_string();
     let write = |out: &mut dyn Write| {
         let total = used_bytes(&volume);
@@ -58,13 +66,15 @@ pub(crate) fn run(app: &App, args: &ExportArgs) -> Result<u8> {
         };
         done.map_err(|error| archive_error(error, &shown, &target))
     };
-    let done = app.ui.interruptible(&on_interrupt, || match fresh {
-        None => write(&mut app.ui.output()?),
-        Some(mut fresh) => {
-            let done = write(fresh.file())?;
-            fresh.finish()?;
-            Ok(done)
+    let whole = NoReturn::default();
+    let done = app.ui.interruptible_until(&whole, &on_interrupt, || {
+        if to_output {
+            return write(&mut app.ui.output()?);
         }
+        let mut fresh = FreshFile::begin(&args.target)?;
+        let done = write(fresh.file())?;
+        fresh.finish(&whole)?;
+        Ok(done)
     })??;
     report(app, &done, (!to_output).then_some(&target), recipients.as_ref())
 }

@@ -4,15 +4,14 @@ use crate::app::App;
 use crate::args::vault::{HeaderBackupArgs, HeaderCommand, HeaderRestoreArgs};
 use crate::caller::Caller;
 use crate::error::{Error, Kind, Result};
-use crate::image::create::sync_folder;
-use crate::image::explain::{mount_error, open_error, vault_error};
-use crate::image::output::must_be_file;
+use crate::image::explain::{mount_error, open_error, storage, vault_error};
+use crate::image::output::{FreshFile, must_be_file};
 use crate::image::volume::{remember, remembered, setup};
 use crate::image::{self, Image};
 use crate::sys::memory::LockedKdfMemory;
-use std::fs::{File, OpenOptions};
+use crate::ui::interrupt::{NoReturn, OnInterrupt};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use vault_core::device::{Access, FileDevice};
@@ -38,11 +37,17 @@ fn backup(app: &App, args: &HeaderBackupArgs) -> Result<u8> {
     let vault = image.unlock(&credential, &args.credential)?;
     let file = args.file.display().to_string();
     must_be_file(&args.file)?;
-    write_new(&args.file, &vault.backup()).map_err(|cause| match cause.kind() {
-        io::ErrorKind::AlreadyExists => Error::user(format!("'{file}' exists already"))
-            .hint("a backup never replaces another one"),
-        _ => Error::environment(format!("cannot write '{file}'")).caused_by(cause),
-    })?;
+    let on_interrupt =
+        OnInterrupt { hint: "no backup was written", remove: Some(FreshFile::name(&args.file)) };
+    let whole = NoReturn::default();
+    app.ui.interruptible_until(&whole, &on_interrupt, || {
+        let mut fresh = FreshFile::begin(&args.file)?;
+        fresh
+            .file()
+            .write_all(&vault.backup())
+            .map_err(|cause| storage(cause, &format!("cannot write '{file}'")))?;
+        fresh.finish(&whole)
+    })??;
     app.ui.print(&format!("the header of {shown}, vault {}, is in {file}", vault.id()))?;
     app.ui.notice(
         "It opens every copy of this vault with what opens it today, also after a passphrase was changed.",
@@ -115,16 +120,6 @@ fn confirm(
         slots.join(", ")
     );
     if app.ui.confirm(&question)? { Ok(()) } else { Err(Error::user("nothing was changed")) }
-}
-
-pub(super) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    let written =
-        file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| sync_folder(path));
-    if written.is_err() {
-        let _ = std::fs::remove_file(path);
-    }
-    written
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {

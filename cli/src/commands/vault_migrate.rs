@@ -24,7 +24,7 @@ use crate::image::volume::{remember, setup};
 use crate::image::{self, Image, recognise};
 use crate::quoting::JsonName;
 use crate::sys::memory::LockedKdfMemory;
-use crate::ui::interrupt::OnInterrupt;
+use crate::ui::interrupt::{NoReturn, OnInterrupt};
 use nix::unistd::getuid;
 use serde::Serialize;
 use std::fs;
@@ -184,8 +184,10 @@ impl Migration<'_> {
         self.confirm_lost_slots(container.slots().count())?;
         let size = self.args.size.map_or(len, |size| size.0);
         self.remove_unfinished();
-        let made = self.app.ui.interruptible(&self.on_interrupt(), || {
+        let whole = NoReturn::default();
+        let made = self.app.ui.interruptible_until(&whole, &self.on_interrupt(), || {
             let (vault, newest) = self.make_fuse(&tree, &credential, size / UNIT_U64)?;
+            whole.pass();
             self.put_in_place()?;
             remember(&vault, &newest);
             Ok(())
@@ -278,12 +280,14 @@ impl Migration<'_> {
         drop(progress);
         let _as_caller = self.caller.act()?;
         let made = filled.and_then(|()| {
-            ui.interruptible(&self.on_interrupt(), || {
+            let whole = NoReturn::default();
+            ui.interruptible_until(&whole, &self.on_interrupt(), || {
                 let volume = self.read_old(&old, &credential)?;
                 let new = FileDevice::open(&self.making, Access::ReadOnly)
                     .map_err(|error| open_error(error, &self.making_shown))?;
                 let tree = self.foreign_tree(Arc::new(new), &credential, &self.making_shown)?;
                 self.compare(&tree, &volume, false)?;
+                whole.pass();
                 self.put_in_place()?;
                 Ok(volume.stat_fs().files)
             })

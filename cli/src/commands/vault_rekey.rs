@@ -9,14 +9,14 @@
 use crate::app::App;
 use crate::args::vault::RekeyArgs;
 use crate::caller::Caller;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::image::credential::new_slot;
 use crate::image::explain::{mount_error, vault_error};
 use crate::image::fresh::{beside, copy_error, device, is_same_file, keep, replace, require_clean};
 use crate::image::volume::{remembered, retire, setup};
 use crate::image::{self, Image};
 use crate::sys::memory::LockedKdfMemory;
-use crate::ui::interrupt::OnInterrupt;
+use crate::ui::interrupt::{NoReturn, OnInterrupt};
 use std::fs;
 use std::path::Path;
 use vault_core::device::Access;
@@ -50,7 +50,10 @@ pub(crate) fn run(app: &App, args: &RekeyArgs) -> Result<u8> {
         hint: "the vault is as it was; the same command continues where this one ended",
         remove: None,
     };
-    let id = app.ui.interruptible(&on_interrupt, || rekey.renew(&vault, &credential))??;
+    let renewed = NoReturn::default();
+    let id = app.ui.interruptible_until(&renewed, &on_interrupt, || {
+        rekey.renew(&vault, &credential, &renewed)
+    })??;
     app.ui.print(&format!("{shown} is now vault {id} with a new volume key"))?;
     app.ui.notice("Copies of the image made before still open with what opened them then.");
     Ok(0)
@@ -107,6 +110,7 @@ impl Rekey<'_> {
         &self,
         old: &Vault<Unlocked>,
         credential: &Credential,
+        renewed: &NoReturn,
     ) -> Result<vault_core::ids::VaultId> {
         let options =
             OpenOptions { witness: remembered(&self.app.ui, old)?, ..OpenOptions::default() };
@@ -116,9 +120,23 @@ impl Rekey<'_> {
         let making_shown = format!("{}.rekey", self.shown);
         let new = match self.begun(&making, &making_shown, old, credential) {
             Some(vault) => vault,
-            None => self.begin(&making, &making_shown, old, credential, &source)?,
+            None => {
+                self.begin(&making, &making_shown, old, credential, &source).inspect_err(|_| {
+                    // There is nothing in it to go on with.
+                    let _ = fs::remove_file(&making);
+                })?
+            }
         };
-        let newest = self.fill(&source, &new, &making_shown)?;
+        let newest = self.fill(&source, &new, &making_shown).map_err(|error| {
+            // The others say themselves what is to be done with it.
+            if error.kind() != Kind::Environment {
+                return error;
+            }
+            error.hint(format!(
+                "'{making_shown}' holds what is done so far: the same command goes on there; remove it if you need its room"
+            ))
+        })?;
+        renewed.pass();
         let kept = beside(self.path, ".rekey-old");
         keep(self.path, &kept, &format!("{}.rekey-old", self.shown))?;
         replace(&making, self.path, self.shown, &new, &newest)?;

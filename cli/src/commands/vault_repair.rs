@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::image::{Image, fresh};
-use crate::ui::interrupt::OnInterrupt;
+use crate::ui::interrupt::{NoReturn, OnInterrupt};
 use std::fs;
 use std::path::Path;
 use vault_core::vault::{CopyState, Unlocked, Vault};
@@ -44,10 +44,12 @@ pub(crate) fn rebuild(
     let _ = fs::remove_file(&making);
     let hint = "the damaged image is as it was";
     let on_interrupt = OnInterrupt { hint, remove: Some(making.clone()) };
-    let rescued = app.ui.interruptible(&on_interrupt, || {
+    let mended = NoReturn::default();
+    let rescued = app.ui.interruptible_until(&mended, &on_interrupt, || {
         let making_shown = format!("{shown}.repair");
         let outcome = fresh::rescue(&app.ui, image, vault, (&making, &making_shown)).and_then(
             |(vault, rescued)| {
+                mended.pass();
                 if !forget_old {
                     fresh::keep(path, &kept, &kept_shown)?;
                 }

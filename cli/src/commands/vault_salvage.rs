@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::image::create::put_in_place;
 use crate::image::explain::cannot_make;
 use crate::image::{self, Image, fresh};
-use crate::ui::interrupt::OnInterrupt;
+use crate::ui::interrupt::{NoReturn, OnInterrupt};
 use std::fs;
 use vault_core::device::Access;
 
@@ -32,9 +32,11 @@ pub(crate) fn run(app: &App, args: &SalvageArgs) -> Result<u8> {
     let _ = fs::remove_file(&making);
     let half = Some(making.clone());
     let on_interrupt = OnInterrupt { hint: "the damaged image was not touched", remove: half };
-    let rescued = app.ui.interruptible(&on_interrupt, || {
+    let whole = NoReturn::default();
+    let rescued = app.ui.interruptible_until(&whole, &on_interrupt, || {
         let outcome =
             fresh::rescue(&app.ui, &image, vault, (&making, &to)).and_then(|(_, rescued)| {
+                whole.pass();
                 put_in_place(&making, &args.to).map_err(|cause| cannot_make(cause, &to))?;
                 Ok(rescued)
             });

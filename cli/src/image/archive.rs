@@ -24,7 +24,8 @@ pub(crate) fn archive_error(error: ArchiveError, shown: &str, other: &str) -> Er
         }
         ArchiveError::Vault { path, source: FsError::NoSpace } => {
             Error::environment(format!("there is no room in {shown} for '{}'", on_one_line(&path)))
-                .hint("'tazpod vault info' shows how much there is")
+                .hint("'tazpod vault info --open' shows what it may hold, 'tazpod vault resize' makes that more")
+                .hint("if it has room: the disk that holds the image is full")
         }
         ArchiveError::Vault { source: FsError::Damaged(damage), .. } => {
             vault_error(VaultError::Damaged(damage), shown)

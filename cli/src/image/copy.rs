@@ -1,6 +1,6 @@
 //! Copying an image whole: a closed one under its lock, an open one as `vault_core::backup` has it.
 
-use super::explain::{open_error, vault_error};
+use super::explain::{open_error, storage, vault_error};
 use super::folder::data_ranges;
 use crate::error::{Error, Result};
 use std::fs::File;
@@ -94,9 +94,7 @@ impl Failure {
             Self::Source(cause) => {
                 Error::environment(format!("cannot read '{source}'")).caused_by(cause)
             }
-            Self::Target(cause) => {
-                Error::environment(format!("cannot write '{target}'")).caused_by(cause)
-            }
+            Self::Target(cause) => storage(cause, &format!("cannot write '{target}'")),
         }
     }
 }

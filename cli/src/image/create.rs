@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::project::{Project, scaffold};
 use crate::sys::memory::LockedKdfMemory;
 use crate::ui::Ui;
-use crate::ui::interrupt::OnInterrupt;
+use crate::ui::interrupt::{NoReturn, OnInterrupt};
 use crate::units::ByteSize;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::unistd::{Gid, Uid};
@@ -55,8 +55,10 @@ pub(crate) fn create(
     // What an interrupted attempt left. Its name has our prefix, and a vault never has this name.
     let _ = fs::remove_file(&fresh);
     let on_interrupt = OnInterrupt { hint: "no vault was made", remove: Some(fresh.clone()) };
-    ui.interruptible(&on_interrupt, || {
+    let whole = NoReturn::default();
+    ui.interruptible_until(&whole, &on_interrupt, || {
         let made = make(&fresh, new).and_then(|vault| {
+            whole.pass();
             put_in_place(&fresh, new.path).map_err(|cause| cannot_make(cause, shown))?;
             Ok(vault)
         });

@@ -234,7 +234,8 @@ fn new_slot_kdf_error(error: KdfError, shown: &str) -> Error {
     }
 }
 
-fn storage(cause: io::Error, message: &str) -> Error {
+/// Says of a file what the disk said, and what to do about it.
+pub(crate) fn storage(cause: io::Error, message: &str) -> Error {
     let error = Error::environment(message);
     let hint = match cause.kind() {
         io::ErrorKind::PermissionDenied => "the image and its folder must belong to you",

@@ -1,7 +1,9 @@
 //! A file that appears under its name when it is whole, or not at all.
 
 use super::create::{beside, put_in_place};
+use super::explain::storage;
 use crate::error::{Error, Result};
+use crate::ui::interrupt::NoReturn;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -38,9 +40,9 @@ impl FreshFile {
         Ok(Self { path: path.to_owned(), beside, file, whole: false })
     }
 
-    /// Returns the name that the file has until it is whole.
-    pub(crate) fn path(&self) -> PathBuf {
-        self.beside.clone()
+    /// Returns the name that the file `path` has until it is whole.
+    pub(crate) fn name(path: &Path) -> PathBuf {
+        beside(path)
     }
 
     /// Returns the file itself.
@@ -48,9 +50,10 @@ impl FreshFile {
         &mut self.file
     }
 
-    /// Gives the file its name once all of it is on the disk.
-    pub(crate) fn finish(mut self) -> Result<()> {
+    /// Gives the file its name once all of it is on the disk, which nothing interrupts.
+    pub(crate) fn finish(mut self, point: &NoReturn) -> Result<()> {
         self.file.sync_all().map_err(|cause| failed(&self.path, cause))?;
+        point.pass();
         put_in_place(&self.beside, &self.path).map_err(|cause| match cause.kind() {
             io::ErrorKind::AlreadyExists => exists(&self.path),
             _ => failed(&self.path, cause),
@@ -74,5 +77,5 @@ fn exists(path: &Path) -> Error {
 }
 
 fn failed(path: &Path, cause: io::Error) -> Error {
-    Error::environment(format!("cannot write '{}'", path.display())).caused_by(cause)
+    storage(cause, &format!("cannot write '{}'", path.display()))
 }
