@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Gives a user of a container another uid, and the home folder with it.
 #
 #   USER UID GID HOME PRUNED...   PRUNED: what is mounted in the home folder, as words for find
