@@ -248,6 +248,14 @@ fn devices_are_left_out_and_named() {
     assert_eq!(tree(&volume), ["/folder 0", "/kept 9", "/plain 1"]);
 }
 
+#[test]
+fn nothing_comes_in_under_the_name_that_an_import_gathers_under() {
+    for name in [&b".tazpod-import"[..], b".tazpod-import/inner", b"./.tazpod-import/a/b"] {
+        let bytes = [record(b"plain", b'0', b"", b"x"), record(name, b'0', b"", b"x")];
+        refused(&furnished(), &archive(&bytes), "has the name that an import gathers under");
+    }
+}
+
 /// A million sizes, links and records that nobody would write: refused or taken, and sound afterwards.
 #[test]
 fn altered_archives_neither_panic_nor_harm_what_is_there() {

@@ -162,7 +162,8 @@ impl<'v> Importer<'v> {
             return Ok(());
         };
         let path = entry.path.bytes();
-        if folder.is_empty() && name == STAGING {
+        // A folder that is only on the way counts: it would be taken for one that the vault has.
+        if entry.path.names().first().is_some_and(|first| first == STAGING) {
             return Err(ArchiveError::path(&path, "has the name that an import gathers under"));
         }
         if entry.kind == EntryKind::Device {
