@@ -10,6 +10,7 @@ mod ghosts;
 #[cfg(feature = "luks")]
 mod guest;
 mod image;
+mod interrupted;
 mod lifecycle;
 mod lifeline;
 mod login;
