@@ -3,8 +3,8 @@
 #
 #   USER UID GID HOME PRUNED...   PRUNED: what is mounted in the home folder, as words for find
 #
-# Ends with 0 if that was done, with 10 if it was so already, with 11 if the uid is another user's. The user database comes last:
-# whoever was interrupted begins again.
+# Ends with 0 if that was done, with 10 if it was so already, with 11 if the uid is another user's, with 12 if there is no such user
+# or it is root. The user database comes last: whoever was interrupted begins again.
 set -eu
 user=$1 uid=$2 gid=$3 home=$4
 shift 4
@@ -17,7 +17,7 @@ while IFS=: read -r name _ number group _; do
     taken=$name
   fi
 done </etc/passwd
-[ -n "$old" ] && [ "$old" != 0 ]
+if [ -z "$old" ] || [ "$old" = 0 ]; then exit 12; fi
 [ "$old" != "$uid" ] || exit 10
 if [ -n "$taken" ]; then
   echo "$taken"

@@ -108,6 +108,7 @@ pub(crate) fn adopt(
             let other = String::from_utf8_lossy(&answer).trim().to_owned();
             Err(failed(format!("the image has a user '{other}' of that uid")))
         }
+        12 => Err(failed("there is no such user in the image, or it is root".to_owned())),
         status => Err(failed(format!("a program in it ended with status {status}"))),
     }
 }
