@@ -30,7 +30,7 @@ pub(crate) fn run(app: &App, json: bool) -> Result<u8> {
 pub(super) struct ContainerStatus {
     name: String,
     project: String,
-    /// Whether the project's folder is known to be gone.
+    /// Whether there is no such folder here.
     project_gone: bool,
     image: String,
     state: State,
@@ -91,7 +91,7 @@ impl ContainerStatus {
         let since = since
             .map_or_else(String::new, |since| format!(" since {}Z", since.trim_end_matches('Z')));
         let gone = if self.project_gone {
-            format!(" (is gone; to remove the container: docker rm --force {})", self.name)
+            format!(" (is not there; if it is gone for good: docker rm --force {})", self.name)
         } else {
             String::new()
         };
